@@ -1,0 +1,1 @@
+//! Glob patterns as KEYS, SCAN MATCH and CONFIG GET take them.

@@ -1,0 +1,8 @@
+//! Words every layer shares: identifiers, time, numbers, patterns, byte strings. Imports nothing of ours.
+
+pub mod blob;
+pub mod clock;
+pub mod crc16;
+pub mod glob;
+pub mod ids;
+pub mod number;

@@ -1,0 +1,6 @@
+//! Larder: a Redis-protocol cache-store that keeps what it is given.
+//!
+//! The layers in reading order, each importing only what stands above it here:
+
+pub mod base;
+pub mod protocol;

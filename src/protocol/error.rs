@@ -1,0 +1,89 @@
+//! Errors as the client reads them: Redis's prefix and Redis's words, to the letter.
+
+use std::borrow::Cow;
+
+/// The text of an error reply, prefix (`ERR`, `WRONGTYPE`, …) included, without `-` and line end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorReply(pub Cow<'static, str>);
+
+impl ErrorReply {
+    /// An error whose words are known when compiling.
+    pub const fn fixed(text: &'static str) -> ErrorReply {
+        ErrorReply(Cow::Borrowed(text))
+    }
+
+    /// An error with words of the moment. Line ends in it become spaces, as in Redis.
+    pub fn new(text: impl Into<String>) -> ErrorReply {
+        let text: String = text.into();
+        if text.contains(['\r', '\n']) {
+            return ErrorReply(Cow::Owned(text.replace(['\r', '\n'], " ")));
+        }
+        ErrorReply(Cow::Owned(text))
+    }
+
+    /// The prefix: what stands before the first space.
+    pub fn code(&self) -> &str {
+        self.0.split(' ').next().unwrap_or_default()
+    }
+}
+
+macro_rules! errors {
+    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
+        $($(#[$doc])* pub const $name: ErrorReply = ErrorReply::fixed($text);)*
+    };
+}
+
+errors! {
+    /// The key holds another type.
+    WRONG_TYPE = "WRONGTYPE Operation against a key holding the wrong kind of value";
+    /// Options do not fit together.
+    SYNTAX = "ERR syntax error";
+    /// An argument or a stored value is no 64-bit integer.
+    NOT_AN_INTEGER = "ERR value is not an integer or out of range";
+    /// An argument or a stored value is no number.
+    NOT_A_FLOAT = "ERR value is not a valid float";
+    /// The command needs the key to exist.
+    NO_SUCH_KEY = "ERR no such key";
+    /// An index beyond what there is.
+    INDEX_OUT_OF_RANGE = "ERR index out of range";
+    /// A number beyond what the command takes.
+    OUT_OF_RANGE = "ERR value is out of range";
+    /// A negative number where only positive ones make sense.
+    OUT_OF_RANGE_POSITIVE = "ERR value is out of range, must be positive";
+    /// A string would grow beyond `proto-max-bulk-len`.
+    STRING_TOO_LONG = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
+    /// A database number beyond `databases`.
+    DB_OUT_OF_RANGE = "ERR DB index is out of range";
+    /// `INCR` and its kin would leave the 64-bit range.
+    OVERFLOW = "ERR increment or decrement would overflow";
+    /// `INCRBYFLOAT` would make something that is no number.
+    NAN_OR_INFINITY = "ERR increment would produce NaN or Infinity";
+    /// A cursor that is no unsigned number.
+    INVALID_CURSOR = "ERR invalid cursor";
+    /// A command needs authentication first.
+    NO_AUTH = "NOAUTH Authentication required.";
+    /// The password or the user is wrong.
+    WRONG_PASS = "WRONGPASS invalid username-password pair or user is disabled.";
+    /// `maxmemory` is reached and nothing may be evicted.
+    OUT_OF_MEMORY = "OOM command not allowed when used memory > 'maxmemory'.";
+    /// `EXEC` after an error while queueing.
+    EXEC_ABORT = "EXECABORT Transaction discarded because of previous errors.";
+    /// The target name of a `COPY`, `RESTORE`, … is taken.
+    BUSY_KEY = "BUSYKEY Target key name already exists.";
+}
+
+/// The reply to a wrong number of arguments; `name` is the full command name as declared (`config|get`).
+pub fn wrong_arity(name: &str) -> ErrorReply {
+    ErrorReply::new(format!("ERR wrong number of arguments for '{}' command", name.to_ascii_lowercase()))
+}
+
+/// The reply to an unknown subcommand of `container`.
+pub fn unknown_subcommand(container: &str, subcommand: &[u8]) -> ErrorReply {
+    let shown: String = String::from_utf8_lossy(subcommand).chars().take(128).collect();
+    ErrorReply::new(format!("ERR unknown subcommand '{shown}'. Try {} HELP.", container.to_ascii_uppercase()))
+}
+
+/// The reply to an expire time that does not fit; `name` is the command's lower-case name.
+pub fn invalid_expire(name: &str) -> ErrorReply {
+    ErrorReply::new(format!("ERR invalid expire time in '{}' command", name.to_ascii_lowercase()))
+}
