@@ -3,4 +3,9 @@
 //! The layers in reading order, each importing only what stands above it here:
 
 pub mod base;
+pub mod commands;
+pub mod config;
 pub mod protocol;
+pub mod session;
+pub mod store;
+pub mod types;

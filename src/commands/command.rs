@@ -1,0 +1,216 @@
+//! What a command is: its declaration, its handler, and what a handler gets and gives.
+
+use crate::protocol::args::Args;
+use crate::protocol::error::{self, ErrorReply};
+use crate::protocol::reply::Reply;
+use crate::protocol::spec::{Argument, Flags, Group, KeySpec, Spec, flag};
+use crate::session::service::Service;
+use crate::session::session::Session;
+use crate::store::{Interrupt, Key, Transaction, View};
+use crate::types;
+
+/// What a handler gets besides the data or the session.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    /// The words, the command's name first.
+    pub args: Args<'a>,
+    /// The database selected.
+    pub database: u16,
+    /// Wall clock of this turn, milliseconds since 1970.
+    pub now: i64,
+    /// The settings in force when the turn began.
+    pub settings: &'a crate::config::Settings,
+    /// What all sessions share.
+    pub service: &'a Service,
+}
+
+impl<'a> Request<'a> {
+    /// The key at word `index`.
+    #[inline]
+    pub fn key(&self, index: usize) -> Key<'a> {
+        Key::new(self.database, self.args.at(index))
+    }
+
+    /// A key of the selected database.
+    #[inline]
+    pub fn key_named(&self, name: &'a [u8]) -> Key<'a> {
+        Key::new(self.database, name)
+    }
+}
+
+/// Why a handler gave no reply.
+#[derive(Debug)]
+pub enum Failure {
+    /// The client made a mistake, or may not.
+    Error(ErrorReply),
+    /// The command must stop; it may have to run again.
+    Interrupt(Interrupt),
+}
+
+/// What a handler gives.
+pub type Outcome = Result<Reply, Failure>;
+
+impl From<ErrorReply> for Failure {
+    fn from(error: ErrorReply) -> Failure {
+        Failure::Error(error)
+    }
+}
+
+impl From<Interrupt> for Failure {
+    fn from(interrupt: Interrupt) -> Failure {
+        Failure::Interrupt(interrupt)
+    }
+}
+
+impl From<types::error::Error> for Failure {
+    fn from(refused: types::error::Error) -> Failure {
+        use types::error::Error;
+        Failure::Error(match refused {
+            Error::WrongType => error::WRONG_TYPE,
+            Error::NotAnInteger => error::NOT_AN_INTEGER,
+            Error::NotAFloat => error::NOT_A_FLOAT,
+            Error::Overflow => error::OVERFLOW,
+            Error::NanOrInfinity => error::NAN_OR_INFINITY,
+            Error::TooLong => error::STRING_TOO_LONG,
+            Error::Interrupt(interrupt) => return Failure::Interrupt(interrupt),
+        })
+    }
+}
+
+/// What runs a command.
+#[derive(Clone, Copy)]
+pub enum Handler {
+    /// Reads data.
+    Read(fn(&Request, &mut View) -> Outcome),
+    /// Changes data.
+    Write(fn(&Request, &mut Transaction) -> Outcome),
+    /// Concerns the connection or the server, not data.
+    Session(fn(&Request, &mut Session) -> Outcome),
+    /// Has subcommands only.
+    Container,
+}
+
+/// A command: declaration, handler, subcommands.
+#[derive(Clone, Copy)]
+pub struct Command {
+    /// The declaration.
+    pub spec: Spec,
+    /// What runs it.
+    pub handler: Handler,
+    /// Its subcommands; their arity counts the container's name.
+    pub subcommands: &'static [Command],
+}
+
+const fn command(name: &'static str, handler: Handler, flags: Flags) -> Command {
+    let spec = Spec {
+        name,
+        arity: 0,
+        flags,
+        keys: &[],
+        group: Group::Generic,
+        summary: "",
+        since: "1.0.0",
+        complexity: "",
+        arguments: &[],
+        history: &[],
+        tips: &[],
+        deprecated: None,
+        extra_categories: &[],
+    };
+    Command { spec, handler, subcommands: &[] }
+}
+
+/// A command that reads data.
+pub const fn read(name: &'static str, handler: fn(&Request, &mut View) -> Outcome) -> Command {
+    command(name, Handler::Read(handler), flag::READONLY)
+}
+
+/// A command that changes data.
+pub const fn write(name: &'static str, handler: fn(&Request, &mut Transaction) -> Outcome) -> Command {
+    command(name, Handler::Write(handler), flag::WRITE)
+}
+
+/// A command on the connection or the server.
+pub const fn session(name: &'static str, handler: fn(&Request, &mut Session) -> Outcome) -> Command {
+    command(name, Handler::Session(handler), Flags(0))
+}
+
+/// A command that only has subcommands.
+pub const fn container(name: &'static str, subcommands: &'static [Command]) -> Command {
+    let mut made = command(name, Handler::Container, Flags(0));
+    made.subcommands = subcommands;
+    made
+}
+
+impl Command {
+    /// Number of words, name (and container) included; negative means "at least".
+    pub const fn arity(mut self, arity: i32) -> Command {
+        self.spec.arity = arity;
+        self
+    }
+    /// Flags beyond `WRITE` and `READONLY`, which the handler's type sets.
+    pub const fn flags(mut self, flags: Flags) -> Command {
+        self.spec.flags = self.spec.flags.and(flags);
+        self
+    }
+    /// Neither `write` nor `readonly` in COMMAND although the handler reads data (DBSIZE and the like keep theirs).
+    pub const fn without(mut self, flags: Flags) -> Command {
+        self.spec.flags = self.spec.flags.without(flags);
+        self
+    }
+    /// Which words are keys.
+    pub const fn keys(mut self, keys: &'static [KeySpec]) -> Command {
+        self.spec.keys = keys;
+        self
+    }
+    /// Documentation group.
+    pub const fn group(mut self, group: Group) -> Command {
+        self.spec.group = group;
+        self
+    }
+    /// One line in our own words.
+    pub const fn summary(mut self, summary: &'static str) -> Command {
+        self.spec.summary = summary;
+        self
+    }
+    /// The Redis version that brought it.
+    pub const fn since(mut self, since: &'static str) -> Command {
+        self.spec.since = since;
+        self
+    }
+    /// Cost in words.
+    pub const fn complexity(mut self, complexity: &'static str) -> Command {
+        self.spec.complexity = complexity;
+        self
+    }
+    /// The syntax tree.
+    pub const fn arguments(mut self, arguments: &'static [Argument]) -> Command {
+        self.spec.arguments = arguments;
+        self
+    }
+    /// Changes by version, oldest first.
+    pub const fn history(mut self, history: &'static [(&'static str, &'static str)]) -> Command {
+        self.spec.history = history;
+        self
+    }
+    /// Hints for clients and proxies.
+    pub const fn tips(mut self, tips: &'static [&'static str]) -> Command {
+        self.spec.tips = tips;
+        self
+    }
+    /// Not to be used since this version; what to use instead.
+    pub const fn deprecated(mut self, since: &'static str, instead: &'static str) -> Command {
+        self.spec.deprecated = Some((since, instead));
+        self
+    }
+    /// ACL categories beyond those that follow from group and flags.
+    pub const fn categories(mut self, categories: &'static [&'static str]) -> Command {
+        self.spec.extra_categories = categories;
+        self
+    }
+    /// Subcommands of a command that can also be called alone (COMMAND).
+    pub const fn subcommands(mut self, subcommands: &'static [Command]) -> Command {
+        self.subcommands = subcommands;
+        self
+    }
+}

@@ -1,0 +1,6 @@
+//! Configuration. (Under construction.)
+
+/// Typed settings.
+pub struct Settings {}
+/// Shared handle.
+pub struct Parameters {}

@@ -1,0 +1,297 @@
+//! `Partition`: the state of one range of slots, behind its lock.
+//!
+//! Invariants:
+//! - everything changes through [`Partition::apply`]: local commit, recovery and replicas alike;
+//! - counters of keys, bytes and deadlines are exact for the newest version;
+//! - staged operations belong to the transaction that holds the lock; there are none when it is released.
+
+use super::deadlines::Deadlines;
+use super::record::Operation;
+use super::row::{self, Entry, Kind};
+use super::table::{Generation, RowTable};
+use super::tree::{Tree, TreeName};
+use super::{Interrupt, watch::Watches};
+use crate::base::blob::Blob;
+use crate::base::crc16;
+use crate::base::ids::{Epoch, Lsn, PartitionId, Uid};
+
+/// A logical database within one partition.
+pub struct Database {
+    /// What its key rows are prefixed with.
+    pub id: u32,
+    /// Its key rows in memory.
+    pub rows: RowTable,
+    /// Keys, expired ones that are not yet removed included.
+    pub counters: Counters,
+}
+
+/// Exact counts over the newest versions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Keys.
+    pub keys: u64,
+    /// Keys with a deadline.
+    pub expires: u64,
+    /// Bytes of key rows and items.
+    pub bytes: u64,
+}
+
+impl Database {
+    /// An empty database.
+    pub fn new(id: u32) -> Database {
+        Database { id, rows: RowTable::new(row::KEY_PREFIX), counters: Counters::default() }
+    }
+}
+
+/// An operation waiting for its transaction to commit, with what it replaces.
+pub struct Staged {
+    /// The change.
+    pub operation: Operation,
+    /// Table hash of the row it concerns.
+    pub hash: u64,
+    /// What the key row replaces: bytes stored and deadline.
+    pub prior: Option<Prior>,
+}
+
+/// What a key row replaces.
+#[derive(Clone, Copy, Debug)]
+pub struct Prior {
+    /// Bytes of the row and its items.
+    pub bytes: u64,
+    /// Its deadline.
+    pub expire_at: Option<i64>,
+}
+
+impl Prior {
+    /// Of a key row; `None` for a deletion.
+    pub fn of(row: &Blob) -> Option<Prior> {
+        let (meta, _) = row::decode_value(row.value())?;
+        Some(Prior { bytes: row::stored_bytes(row, &meta), expire_at: meta.expire_at })
+    }
+}
+
+/// The state of one range of slots.
+pub struct Partition {
+    /// Which one.
+    pub id: PartitionId,
+    /// Of its current history.
+    pub epoch: Epoch,
+    /// Of its last committed transaction.
+    pub lsn: Lsn,
+    /// Databases by number.
+    pub databases: Vec<Database>,
+    /// The physical id the next emptied database gets.
+    pub next_database_id: u32,
+    /// Rows of collections in memory.
+    pub items: RowTable,
+    /// Deadlines of keys.
+    pub deadlines: Deadlines,
+    /// Who wants to know of changes.
+    pub watches: Watches,
+    /// Operations of the transaction that holds the lock.
+    pub staged: Vec<Staged>,
+    /// What database numbers mean to this transaction, if it emptied or swapped some: index of the committed database, if
+    /// there is one, and physical id.
+    pub staged_databases: Vec<(Option<usize>, u32)>,
+    /// Collections that this transaction made so far.
+    pub uids_made: u32,
+    /// Reusable space to build rows in.
+    pub scratch: Vec<u8>,
+    /// The generation that commits write into.
+    pub generation: Generation,
+    /// The one a checkpoint is collecting.
+    pub frozen: Option<Generation>,
+    /// Collections that are nobody's, to be removed from the tree; dirty until the checkpoint has written them.
+    pub dropped: Vec<(Uid, Kind)>,
+    /// Databases that were emptied: their rows in memory, to be dropped in the background.
+    pub emptied: Vec<Database>,
+    /// Bytes committed since the last freeze, overwritten versions included.
+    pub dirty_bytes: usize,
+    /// The journal position where the oldest transaction that the tree lacks begins.
+    pub dirty_since: Option<u64>,
+    /// What the last checkpoint wrote.
+    pub tree: Tree,
+}
+
+impl Partition {
+    /// What a database number means to the transaction that holds the lock: index of the committed database, if there is
+    /// one, and physical id.
+    #[inline]
+    pub fn resolve(&self, database: u16) -> (Option<usize>, u32) {
+        match self.staged_databases.get(database as usize) {
+            Some(staged) => *staged,
+            None => (Some(database as usize), self.databases[database as usize].id),
+        }
+    }
+
+    /// Stages that `number` means the database with this physical id.
+    pub fn stage_database(&mut self, number: u16, id: u32) {
+        self.staged.push(Staged { operation: Operation::Database { number, id }, hash: 0, prior: None });
+        self.note_staged_database(number, id);
+    }
+
+    fn note_staged_database(&mut self, number: u16, id: u32) {
+        if self.staged_databases.is_empty() {
+            self.staged_databases = self.databases.iter().enumerate().map(|(i, d)| (Some(i), d.id)).collect();
+        }
+        let index = self.databases.iter().position(|database| database.id == id);
+        self.staged_databases[number as usize] = (index, id);
+    }
+
+    /// Takes back what was staged beyond the first `len` operations.
+    pub fn unstage(&mut self, len: usize) {
+        self.staged.truncate(len);
+        if !self.staged_databases.is_empty() {
+            self.staged_databases.clear();
+            let staged: Vec<(u16, u32)> = self.staged.iter().filter_map(|s| s.operation.database()).collect();
+            for (number, id) in staged {
+                self.note_staged_database(number, id);
+            }
+        }
+    }
+
+    /// The newest committed version of a key row, deletions as `None`. Looks in memory, then in the tree.
+    #[inline]
+    pub fn key_row(
+        &mut self,
+        database: usize,
+        hash: u64,
+        name: &[u8],
+        prefix: impl FnOnce(u32) -> [u8; row::KEY_PREFIX],
+        touch: impl FnOnce(&mut u32),
+    ) -> Result<Option<Blob>, Interrupt> {
+        let slot = &mut self.databases[database];
+        if let Some(cell) = slot.rows.find(hash, name) {
+            if row::is_deletion(&cell.row) {
+                return Ok(None);
+            }
+            touch(&mut cell.access);
+            return Ok(Some(cell.row.clone()));
+        }
+        if self.tree.is_empty() {
+            return Ok(None);
+        }
+        self.key_row_from_tree(database, hash, name, prefix, touch)
+    }
+
+    #[cold]
+    fn key_row_from_tree(
+        &mut self,
+        database: usize,
+        hash: u64,
+        name: &[u8],
+        prefix: impl FnOnce(u32) -> [u8; row::KEY_PREFIX],
+        touch: impl FnOnce(&mut u32),
+    ) -> Result<Option<Blob>, Interrupt> {
+        let slot = &mut self.databases[database];
+        let prefix = prefix(slot.id);
+        let row_key: smallvec::SmallVec<[u8; 128]> = prefix.iter().chain(name).copied().collect();
+        let found = self.tree.get(TreeName::Keys, &row_key, hash)?;
+        if let Some(row) = &found {
+            let mut access = 0;
+            touch(&mut access);
+            slot.rows.put_clean(row.clone(), access);
+        }
+        Ok(found)
+    }
+
+    /// The newest committed version of an item row, deletions as `None`.
+    #[inline]
+    pub fn item_row(&mut self, hash: u64, row_key: &[u8]) -> Result<Option<Blob>, Interrupt> {
+        if let Some(cell) = self.items.find(hash, row_key) {
+            return Ok((!row::is_deletion(&cell.row)).then(|| cell.row.clone()));
+        }
+        if self.tree.is_empty() {
+            return Ok(None);
+        }
+        let found = self.tree.get(TreeName::Items, row_key, hash)?;
+        if let Some(row) = &found {
+            self.items.put_clean(row.clone(), 0);
+        }
+        Ok(found)
+    }
+
+    /// Applies one operation of a committed transaction. `prior` is what a key row replaces.
+    #[inline]
+    pub fn apply(&mut self, operation: Operation, prior: Option<Prior>, access: u32) {
+        match operation {
+            Operation::Key(row) => self.apply_key(row, prior, access),
+            Operation::Item(row) => {
+                self.dirty_bytes += row.bytes().len() + 40;
+                self.items.put(row, self.generation, self.frozen, access);
+            }
+            Operation::Drop { uid, kind } => self.dropped.push((uid, kind)),
+            Operation::Database { number, id } => self.apply_database(number, id),
+        }
+    }
+
+    #[inline]
+    fn apply_key(&mut self, row: Blob, prior: Option<Prior>, access: u32) {
+        let (id, _, _) = row::position_of(row.key());
+        let Some(number) = self.databases.iter().position(|database| database.id == id) else { return };
+        let slot = &mut self.databases[number];
+        let new = Prior::of(&row);
+        slot.counters.replace(prior, new);
+        let (old_deadline, new_deadline) = (prior.and_then(|p| p.expire_at), new.and_then(|n| n.expire_at));
+        if old_deadline != new_deadline {
+            self.deadlines.replace(row.key(), old_deadline, new_deadline);
+        }
+        self.watches.changed(number as u16, row::name_of(&row));
+        self.dirty_bytes += row.bytes().len() + 40;
+        slot.rows.put(row, self.generation, self.frozen, access);
+    }
+
+    fn apply_database(&mut self, number: u16, id: u32) {
+        self.next_database_id = self.next_database_id.max(id + 1);
+        self.tell_watchers(number);
+        let number = number as usize;
+        if let Some(other) = self.databases.iter().position(|database| database.id == id) {
+            self.databases.swap(number, other);
+            self.tell_watchers(number as u16);
+        } else {
+            let old = std::mem::replace(&mut self.databases[number], Database::new(id));
+            self.emptied.push(old);
+        }
+        self.dirty_bytes += 40;
+    }
+
+    /// Tells those who watch a key that exists in this database that it changed: all of its keys did.
+    fn tell_watchers(&mut self, number: u16) {
+        for name in self.watches.names(number) {
+            let prefix = |id| row::key_prefix(id, crc16::slot(&name), row::hash32(&name));
+            let found = self.key_row(number as usize, row::table_hash(&name), &name, prefix, |_| ());
+            if !matches!(found, Ok(None)) {
+                self.watches.changed(number, &name);
+            }
+        }
+    }
+
+    /// Decodes a key row that passed the tree's or the journal's checks.
+    #[inline]
+    pub fn entry(row: Blob) -> Result<Entry, Interrupt> {
+        Entry::decode(row).ok_or_else(|| Interrupt::Storage("a stored key has an unknown format".into()))
+    }
+
+    /// Exact counts over all databases.
+    pub fn counters(&self) -> Counters {
+        let mut sum = Counters::default();
+        for database in &self.databases {
+            sum.keys += database.counters.keys;
+            sum.expires += database.counters.expires;
+            sum.bytes += database.counters.bytes;
+        }
+        sum
+    }
+}
+
+impl Counters {
+    #[inline]
+    fn replace(&mut self, old: Option<Prior>, new: Option<Prior>) {
+        let count = |what: Option<Prior>| u64::from(what.is_some());
+        let expires = |what: Option<Prior>| u64::from(what.is_some_and(|it| it.expire_at.is_some()));
+        let bytes = |what: Option<Prior>| what.map_or(0, |it| it.bytes);
+        self.keys = self.keys + count(new) - count(old);
+        self.expires = self.expires + expires(new) - expires(old);
+        self.bytes = self.bytes + bytes(new) - bytes(old);
+    }
+}

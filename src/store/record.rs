@@ -1,0 +1,39 @@
+//! The operations of a committed transaction, as the journal and the replication stream carry them: effects on rows,
+//! never commands.
+
+use super::row::Kind;
+use crate::base::blob::Blob;
+use crate::base::ids::Uid;
+
+/// One change of a partition.
+#[derive(Clone)]
+pub enum Operation {
+    /// The row of a key is now this one (or gone, if it is a deletion).
+    Key(Blob),
+    /// A row of a collection is now this one (or gone).
+    Item(Blob),
+    /// The rows of this collection are nobody's any more.
+    Drop {
+        /// Their common prefix.
+        uid: Uid,
+        /// What they were.
+        kind: Kind,
+    },
+    /// Database number `number` is now the one with this physical id: a new id empties it, two of these swap.
+    Database {
+        /// What clients select.
+        number: u16,
+        /// What key rows are prefixed with.
+        id: u32,
+    },
+}
+
+impl Operation {
+    /// Number and id, if this gives a database number another meaning.
+    pub fn database(&self) -> Option<(u16, u32)> {
+        match self {
+            Operation::Database { number, id } => Some((*number, *id)),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! `RowTable`: the rows of one tree that are in memory, found by hash and, where they are newer than the tree, walked in order.
+//!
+//! One table is overlay and cache at once, so that a lookup is one probe. Each cell carries the generation that wrote it:
+//! cells newer than the last checkpoint are *dirty* (the overlay) and never leave memory; the others are *clean* copies of
+//! what the tree holds (the cache) and may be swept at any time. A checkpoint freezes by counting the generation up: no
+//! row moves. While it collects the frozen rows, a write to one of them first puts the frozen version aside.
+//!
+//! Invariants:
+//! - a cell's row is the newest committed version of its key;
+//! - every dirty cell's key stands in a run of the generation that made it dirty (so ordered walks find it);
+//! - at most two generations are dirty: the active one, and the frozen one while a checkpoint runs.
+
+use super::order::compare_keys;
+use super::row;
+use crate::base::blob::Blob;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry as TableEntry;
+
+/// Counts checkpoints; cells remember the one that was being filled when they were written.
+pub type Generation = u32;
+
+/// A row in memory.
+pub struct Cell {
+    /// The newest version.
+    pub row: Blob,
+    /// Its table hash, so that growing the table touches no row.
+    hash: u64,
+    /// When it was written; 0 is "read from the tree".
+    generation: Generation,
+    /// When it was last used, in the terms of the eviction policy.
+    pub access: u32,
+}
+
+/// Sorted runs of rows that became dirty in one generation, and the newest ones unsorted.
+#[derive(Default)]
+struct Dirty {
+    runs: Vec<Vec<Blob>>,
+    tail: Vec<Blob>,
+}
+
+/// Runs are merged when there are more of them: walks stay logarithmic, sorting stays amortized.
+const MAX_RUNS: usize = 6;
+
+impl Dirty {
+    fn sort(&mut self) {
+        if self.tail.is_empty() {
+            return;
+        }
+        let mut run = std::mem::take(&mut self.tail);
+        run.sort_unstable_by(|a, b| compare_keys(a.key(), b.key()));
+        self.runs.push(run);
+        if self.runs.len() > MAX_RUNS {
+            let mut all: Vec<Blob> = self.runs.drain(..).flatten().collect();
+            all.sort_by(|a, b| compare_keys(a.key(), b.key())); // finds the runs and merges them
+            self.runs.push(all);
+        }
+    }
+
+    fn rows(&self) -> impl Iterator<Item = &Blob> {
+        self.runs.iter().flatten().chain(&self.tail)
+    }
+}
+
+/// The rows of one tree that are in memory.
+pub struct RowTable {
+    cells: HashTable<Cell>,
+    /// How many bytes of a row's key are not part of what it is found by (the prefix of key rows).
+    skip: usize,
+    active: Dirty,
+    frozen: Dirty,
+    /// Frozen versions of rows that were written again before the checkpoint had collected them.
+    aside: Vec<Blob>,
+    bytes: usize,
+    sweep_at: usize,
+}
+
+impl RowTable {
+    /// An empty table whose rows are found by their key without its first `skip` bytes.
+    pub fn new(skip: usize) -> RowTable {
+        RowTable {
+            cells: HashTable::new(),
+            skip,
+            active: Dirty::default(),
+            frozen: Dirty::default(),
+            aside: Vec::new(),
+            bytes: 0,
+            sweep_at: 0,
+        }
+    }
+
+    /// Rows in memory.
+    pub fn len(&self) -> usize {
+        self.cells.len()
+    }
+
+    /// Bytes of the rows in memory and of the table itself.
+    pub fn memory(&self) -> usize {
+        self.bytes + self.cells.num_buckets() * (size_of::<Cell>() + 1)
+    }
+
+    /// The row found by `name`, whose table hash is `hash`; deletions are found too.
+    #[inline]
+    pub fn find(&mut self, hash: u64, name: &[u8]) -> Option<&mut Cell> {
+        let skip = self.skip;
+        self.cells.find_mut(hash, |cell| cell.hash == hash && &cell.row.key()[skip..] == name)
+    }
+
+    /// Puts a committed row in; `generation` is the active one, `frozen` the one being collected, if any. Returns whether
+    /// the row had not been dirty in this generation.
+    #[inline]
+    pub fn put(
+        &mut self,
+        row: Blob,
+        generation: Generation,
+        frozen: Option<Generation>,
+        access: u32,
+    ) -> bool {
+        let skip = self.skip;
+        let hash = row.head().hash;
+        self.bytes += weight(&row);
+        let equal = |cell: &Cell| cell.hash == hash && cell.row.key()[skip..] == row.key()[skip..];
+        match self.cells.entry(hash, equal, |cell| cell.hash) {
+            TableEntry::Occupied(mut entry) => {
+                let cell = entry.get_mut();
+                self.bytes -= weight(&cell.row);
+                let newly_dirty = cell.generation != generation;
+                if newly_dirty {
+                    if Some(cell.generation) == frozen {
+                        self.aside.push(cell.row.clone());
+                    }
+                    self.active.tail.push(row.clone());
+                }
+                *cell = Cell { row, hash, generation, access };
+                newly_dirty
+            }
+            TableEntry::Vacant(entry) => {
+                self.active.tail.push(row.clone());
+                entry.insert(Cell { row, hash, generation, access });
+                true
+            }
+        }
+    }
+
+    /// Puts in what the tree holds (or a deletion for "nothing"), unless something newer is there.
+    pub fn put_clean(&mut self, row: Blob, access: u32) {
+        let skip = self.skip;
+        let hash = row.head().hash;
+        let equal = |cell: &Cell| cell.hash == hash && cell.row.key()[skip..] == row.key()[skip..];
+        if let TableEntry::Vacant(entry) = self.cells.entry(hash, equal, |cell| cell.hash) {
+            self.bytes += weight(&row);
+            entry.insert(Cell { row, hash, generation: 0, access });
+        }
+    }
+
+    /// Freezes the active generation. The caller counts the generation up.
+    pub fn freeze(&mut self) {
+        debug_assert!(self.frozen.runs.is_empty() && self.frozen.tail.is_empty() && self.aside.is_empty());
+        self.frozen = std::mem::take(&mut self.active);
+    }
+
+    /// Number of frozen rows to collect.
+    pub fn frozen_len(&self) -> usize {
+        self.frozen.runs.iter().map(Vec::len).sum::<usize>() + self.frozen.tail.len()
+    }
+
+    /// Collects the frozen versions of the frozen rows `from..to` into `out`. Rows written again since are missed here and
+    /// come with [`RowTable::take_aside`].
+    pub fn collect_frozen(&self, from: usize, to: usize, frozen: Generation, out: &mut Vec<Blob>) {
+        for row in self.frozen.rows().skip(from).take(to - from) {
+            let hash = row.head().hash;
+            let key = &row.key()[self.skip..];
+            let cell = self.cells.find(hash, |cell| cell.hash == hash && &cell.row.key()[self.skip..] == key);
+            if let Some(cell) = cell.filter(|cell| cell.generation == frozen) {
+                out.push(cell.row.clone());
+            }
+        }
+    }
+
+    /// Takes the frozen versions of rows that were written again since the freeze; to be called until it gives nothing.
+    pub fn take_aside(&mut self) -> Vec<Blob> {
+        std::mem::take(&mut self.aside)
+    }
+
+    /// The checkpoint is in the tree: its rows are clean now.
+    pub fn forget_frozen(&mut self) {
+        self.frozen = Dirty::default();
+        self.aside = Vec::new();
+    }
+
+    /// Whether `generation` is newer than what the tree holds.
+    fn is_dirty(cell: &Cell, clean: Generation) -> bool {
+        cell.generation > clean
+    }
+
+    /// Removes up to `budget` clean cells whose last use is before `oldest`, going round the table bucket by bucket.
+    /// Looks at no more than `looks` buckets. Returns the bytes freed.
+    pub fn sweep(&mut self, clean: Generation, looks: usize, should_go: impl Fn(u32) -> bool) -> usize {
+        let buckets = self.cells.num_buckets();
+        let before = self.bytes;
+        for _ in 0..looks.min(buckets) {
+            self.sweep_at = (self.sweep_at + 1) % buckets;
+            if let Ok(entry) = self.cells.get_bucket_entry(self.sweep_at) {
+                if !Self::is_dirty(entry.get(), clean) && should_go(entry.get().access) {
+                    let (cell, _) = entry.remove();
+                    self.bytes -= weight(&cell.row);
+                }
+            }
+        }
+        before - self.bytes
+    }
+
+    /// A cell near a random bucket, for sampling.
+    pub fn sample(&self, random: u64) -> Option<&Cell> {
+        let buckets = self.cells.num_buckets();
+        if self.cells.is_empty() {
+            return None;
+        }
+        let start = (random % buckets as u64) as usize;
+        (0..buckets).map(|i| (start + i) % buckets).find_map(|i| self.cells.get_bucket(i))
+    }
+
+    /// All cells, in no order.
+    pub fn cells(&self) -> impl Iterator<Item = &Cell> {
+        self.cells.iter()
+    }
+
+    /// Prepares [`RowTable::dirty_from`].
+    pub fn sort_dirty(&mut self) {
+        self.active.sort();
+        self.frozen.sort();
+    }
+
+    /// The keys of dirty rows from `from` on, in order, each once. [`RowTable::sort_dirty`] comes first.
+    pub fn dirty_from<'a>(&'a self, from: &[u8]) -> DirtyWalk<'a> {
+        debug_assert!(self.active.tail.is_empty() && self.frozen.tail.is_empty());
+        let runs = self.active.runs.iter().chain(&self.frozen.runs);
+        let heads = runs
+            .map(|run| &run[run.partition_point(|row| compare_keys(row.key(), from).is_lt())..])
+            .filter(|run| !run.is_empty())
+            .collect();
+        DirtyWalk { heads }
+    }
+
+    /// The newest version of the row with this whole key, if it is in memory.
+    pub fn newest(&self, row_key: &[u8], hash: u64) -> Option<&Blob> {
+        let name = &row_key[self.skip..];
+        let found = self.cells.find(hash, |cell| cell.hash == hash && &cell.row.key()[self.skip..] == name);
+        found.map(|cell| &cell.row)
+    }
+}
+
+/// Walks several sorted runs as one.
+pub struct DirtyWalk<'a> {
+    heads: Vec<&'a [Blob]>,
+}
+
+impl<'a> DirtyWalk<'a> {
+    /// The smallest key not yet taken.
+    pub fn peek(&self) -> Option<&'a Blob> {
+        let firsts = self.heads.iter().map(|run| &run[0]);
+        firsts.min_by(|a, b| compare_keys(a.key(), b.key()))
+    }
+
+    /// Takes the smallest key out of every run that has it.
+    pub fn skip(&mut self, key: &[u8]) {
+        for run in &mut self.heads {
+            while run.first().is_some_and(|row| row.key() == key) {
+                *run = &run[1..];
+            }
+        }
+        self.heads.retain(|run| !run.is_empty());
+    }
+}
+
+/// What a row costs in memory: its bytes, its head and count, and the allocator's rounding.
+#[inline]
+fn weight(row: &Blob) -> usize {
+    row.bytes().len() + 40
+}
+
+const _: () = assert!(row::KEY_PREFIX == 10);
+const _: () = assert!(size_of::<Cell>() == 24);

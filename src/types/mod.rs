@@ -1,0 +1,3 @@
+//! What data types do, in Rust values, without RESP: functions over a view or a transaction of the store.
+
+pub mod error;
