@@ -6,6 +6,7 @@ pub mod base;
 pub mod commands;
 pub mod config;
 pub mod protocol;
+pub mod server;
 pub mod session;
 pub mod store;
 pub mod types;

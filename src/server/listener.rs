@@ -155,7 +155,10 @@ mod tests {
     #[test]
     fn an_optional_address_may_be_missing() {
         let missing: SocketAddr = ([203, 0, 113, 1], 0).into();
-        assert!(open_tcp(&[Address { socket: missing, is_optional: true }], 16, 1).expect("left out")[0].is_empty());
+        assert!(
+            open_tcp(&[Address { socket: missing, is_optional: true }], 16, 1).expect("left out")[0]
+                .is_empty()
+        );
         assert!(open_tcp(&[Address { socket: missing, is_optional: false }], 16, 1).is_err());
     }
 

@@ -1,5 +1,15 @@
 //! A client's state without its socket, and what all sessions share.
+//!
+//! Reading order: `session` (what only its own connection touches), `client` (what others see of it and how they reach it),
+//! `clients` (who is connected), `multi` and `watch` (transactions), `pause`, `monitor`, `service` (all of it together).
 
+pub mod client;
+pub mod clients;
+pub mod monitor;
+pub mod multi;
+pub mod pause;
 pub mod service;
 #[expect(clippy::module_inception, reason = "the session is what this layer is about")]
 pub mod session;
+pub mod stop;
+pub mod watch;

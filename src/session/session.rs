@@ -1,9 +1,170 @@
-//! `Session`: the state of one client.
+//! `Session`: the state of one client that only its own connection touches.
+//!
+//! What others may see is copied to its [`Client`] by [`Session::publish`]: before a command on the connection or the server
+//! runs, and at the end of a turn in which something changed.
+
+use super::client::{Client, Profile};
+use super::multi::Multi;
+use super::watch::Watched;
+use crate::protocol::encode::Version;
+use std::sync::Arc;
+
+/// The user that every connection starts as.
+pub const DEFAULT_USER: &str = "default";
+
+/// Whether replies are sent (CLIENT REPLY).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Replies {
+    /// All are.
+    #[default]
+    On,
+    /// None is.
+    Off,
+    /// That to the command that comes next is not.
+    SkipNext,
+    /// That to the command that runs is not.
+    Skip,
+}
+
+/// How a connection is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closing {
+    /// Once everything is sent.
+    AfterReply,
+    /// At once.
+    Now,
+}
 
 /// The state of one client.
 pub struct Session {
     /// Its number, unique in this process.
     pub id: u64,
+    /// What others see of it.
+    pub client: Arc<Client>,
     /// The database selected.
     pub database: u16,
+    /// The version of the protocol.
+    pub version: Version,
+    /// Name given by CLIENT SETNAME.
+    pub name: Vec<u8>,
+    /// The user it acts as.
+    pub user: Arc<str>,
+    /// Whether it may do more than authenticate.
+    pub is_authenticated: bool,
+    /// Name and version of the client library.
+    pub library: (String, String),
+    /// Commands queued since MULTI.
+    pub multi: Option<Multi>,
+    /// Keys watched.
+    pub watched: Watched,
+    /// Whether replies are sent.
+    pub replies: Replies,
+    /// Whether the connection is to end.
+    pub closing: Option<Closing>,
+    /// Channels, patterns and sharded channels subscribed to.
+    pub subscriptions: (usize, usize, usize),
+    /// Whether it is fed by MONITOR.
+    pub is_monitor: bool,
+    /// Exempt from eviction of clients.
+    pub is_no_evict: bool,
+    /// Its reads leave the keys' access times alone.
+    pub is_no_touch: bool,
+    /// It waits in a blocking command or for the end of a pause.
+    pub is_blocked: bool,
+    /// The last command: its name, and that of its subcommand or nothing.
+    pub command: (&'static str, &'static str),
+    /// Where the journal stood after its last write: to be flushed before a reply leaves.
+    pub journal_position: u64,
+    is_changed: bool,
+}
+
+impl Session {
+    /// The session of a new client. It is authenticated if no password is set.
+    pub fn new(client: Arc<Client>, is_authenticated: bool) -> Session {
+        Session {
+            id: client.id,
+            client,
+            database: 0,
+            version: Version::Resp2,
+            name: Vec::new(),
+            user: DEFAULT_USER.into(),
+            is_authenticated,
+            library: (String::new(), String::new()),
+            multi: None,
+            watched: Watched::default(),
+            replies: Replies::On,
+            closing: None,
+            subscriptions: (0, 0, 0),
+            is_monitor: false,
+            is_no_evict: false,
+            is_no_touch: false,
+            is_blocked: false,
+            command: ("", ""),
+            journal_position: 0,
+            is_changed: true,
+        }
+    }
+
+    /// Notes which command runs.
+    #[inline]
+    pub fn note_command(&mut self, name: &'static str, subcommand: &'static str) {
+        if !std::ptr::eq(self.command.0, name) || !std::ptr::eq(self.command.1, subcommand) {
+            self.command = (name, subcommand);
+            self.is_changed = true;
+        }
+    }
+
+    /// Something changed that others may see.
+    pub fn touch(&mut self) {
+        self.is_changed = true;
+    }
+
+    /// Lets others see the present state.
+    #[inline]
+    pub fn publish(&mut self) {
+        if self.is_changed {
+            self.is_changed = false;
+            self.client.set_profile(self.profile());
+        }
+    }
+
+    /// What others may see.
+    pub fn profile(&self) -> Profile {
+        let (channels, patterns, shard_channels) = self.subscriptions;
+        Profile {
+            name: self.name.clone(),
+            user: Arc::clone(&self.user),
+            library_name: self.library.0.clone(),
+            library_version: self.library.1.clone(),
+            database: self.database,
+            version: self.version,
+            command: self.command,
+            queued: self.multi.as_ref().map(|multi| (multi.queue.len(), multi.bytes)),
+            is_dirty: self.watched.is_dirty(),
+            channels,
+            patterns,
+            shard_channels,
+            is_monitor: self.is_monitor,
+            is_no_evict: self.is_no_evict,
+            is_no_touch: self.is_no_touch,
+            is_blocked: self.is_blocked,
+        }
+    }
+
+    /// Whether only commands of publish/subscribe make sense: subscribed, in the protocol without push messages.
+    #[inline]
+    pub fn is_subscriber_only(&self) -> bool {
+        self.version == Version::Resp2 && self.subscriptions != (0, 0, 0)
+    }
+
+    /// Ends the connection once everything is sent.
+    pub fn close_after_reply(&mut self) {
+        self.closing.get_or_insert(Closing::AfterReply);
+    }
+
+    /// A transaction was committed up to this journal position (0: nothing was changed).
+    #[inline]
+    pub fn note_write(&mut self, position: u64) {
+        self.journal_position = self.journal_position.max(position);
+    }
 }

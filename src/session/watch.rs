@@ -1,0 +1,86 @@
+//! `Watched`: the keys a session watches until EXEC, DISCARD or UNWATCH.
+//!
+//! The store raises the session's flag when one of them changes. A key that was there and has expired since counts as
+//! changed too, though nothing was written: that is why each remembers whether it was there.
+
+use crate::store::{Key, PartitionSet, Store, WatchFlag};
+use smallvec::SmallVec;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// A key that is watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WatchedKey {
+    /// The database that was selected.
+    pub database: u16,
+    /// Its name.
+    pub name: Box<[u8]>,
+    /// Whether it existed.
+    pub existed: bool,
+}
+
+/// The keys a session watches.
+#[derive(Clone, Debug, Default)]
+pub struct Watched {
+    keys: Vec<WatchedKey>,
+    flag: WatchFlag,
+}
+
+impl Watched {
+    /// Whether nothing is watched.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// How many keys.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// The keys.
+    pub fn keys(&self) -> &[WatchedKey] {
+        &self.keys
+    }
+
+    /// What the store raises.
+    pub fn flag(&self) -> &WatchFlag {
+        &self.flag
+    }
+
+    /// Whether one of them was changed.
+    pub fn is_dirty(&self) -> bool {
+        self.flag.load(Ordering::Relaxed)
+    }
+
+    /// Whether this key is watched already.
+    pub fn contains(&self, key: &Key) -> bool {
+        self.keys.iter().any(|watched| watched.database == key.database && *watched.name == *key.name)
+    }
+
+    /// Remembers a key; the store was told by the caller, under the lock.
+    pub fn push(&mut self, key: &Key, existed: bool) {
+        self.keys.push(WatchedKey { database: key.database, name: key.name.into(), existed });
+    }
+
+    /// The partitions they are in.
+    pub fn partitions(&self, store: &Store) -> PartitionSet {
+        let ids: SmallVec<_> =
+            self.keys.iter().map(|key| store.partition_of(Key::new(key.database, &key.name).slot)).collect();
+        PartitionSet::of(ids)
+    }
+
+    /// Ends the watch over all of them.
+    pub fn clear(&mut self, store: &Store, now_ms: i64) {
+        if self.keys.is_empty() {
+            return;
+        }
+        for watched in self.keys.drain(..) {
+            let key = Key::new(watched.database, &watched.name);
+            let mut view = store.view(&PartitionSet::One(store.partition_of(key.slot)), now_ms);
+            view.unwatch(&key, &self.flag);
+        }
+        // A new flag: nobody has the old one any more, but that is the store's business, not ours to rely on.
+        self.flag = Arc::default();
+    }
+}
