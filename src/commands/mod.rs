@@ -4,6 +4,7 @@
 //! reader does not compile. Everything else derives from [`GROUPS`].
 
 mod command;
+pub mod keys_of;
 pub mod table;
 
 pub use command::{Command, Failure, Handler, Outcome, Request, container, read, session, write};
