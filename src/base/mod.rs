@@ -1,8 +1,10 @@
 //! Words every layer shares: identifiers, time, numbers, patterns, byte strings. Imports nothing of ours.
 
+mod big;
 pub mod blob;
 pub mod clock;
 pub mod crc16;
 pub mod glob;
 pub mod ids;
+pub mod long_double;
 pub mod number;
