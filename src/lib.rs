@@ -5,6 +5,7 @@
 pub mod base;
 pub mod commands;
 pub mod config;
+pub mod observability;
 pub mod protocol;
 pub mod server;
 pub mod session;
