@@ -5,6 +5,9 @@ use super::monitor::Monitors;
 use super::pause::Pause;
 use super::stop::Stop;
 use crate::config::Parameters;
+use crate::observability::latency::LatencyMonitor;
+use crate::observability::slowlog::SlowLog;
+use crate::observability::statistics::Statistics;
 use crate::store::Store;
 
 /// What all sessions share.
@@ -21,11 +24,17 @@ pub struct Service {
     pub monitors: Monitors,
     /// The order to end the process.
     pub stop: Stop,
+    /// What INFO counts.
+    pub statistics: Statistics,
+    /// The last commands that took long.
+    pub slowlog: SlowLog,
+    /// What took longer than `latency-monitor-threshold`.
+    pub latency: LatencyMonitor,
 }
 
 impl Service {
-    /// A service without clients.
-    pub fn new(parameters: Parameters, store: Store) -> Service {
+    /// A service without clients. `commands` are the full names of all commands, by number.
+    pub fn new(parameters: Parameters, store: Store, commands: Vec<String>) -> Service {
         Service {
             parameters,
             store,
@@ -33,6 +42,9 @@ impl Service {
             pause: Pause::default(),
             monitors: Monitors::default(),
             stop: Stop::default(),
+            statistics: Statistics::new(commands),
+            slowlog: SlowLog::default(),
+            latency: LatencyMonitor::default(),
         }
     }
 }
