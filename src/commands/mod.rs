@@ -4,10 +4,16 @@
 //! reader does not compile. Everything else derives from [`GROUPS`].
 
 mod command;
+mod databases;
+mod expiry;
+mod help;
+mod keys;
 pub mod keys_of;
+mod scan;
 pub mod table;
 
 pub use command::{Command, Failure, Handler, Outcome, Request, container, read, session, write};
+pub use help::help;
 
 /// The groups, in the order of the documentation.
-pub const GROUPS: &[&[Command]] = &[];
+pub const GROUPS: &[&[Command]] = &[keys::COMMANDS, expiry::COMMANDS, scan::COMMANDS, databases::COMMANDS];

@@ -223,6 +223,16 @@ impl<'s> View<'s> {
         Ok(())
     }
 
+    /// Whether both keys belong to one partition.
+    pub fn in_one_partition(&self, a: &Key, b: &Key) -> bool {
+        self.store.partition_of(a.slot) == self.store.partition_of(b.slot)
+    }
+
+    /// Number of databases.
+    pub fn database_count(&self) -> u16 {
+        self.guards[0].databases.len() as u16
+    }
+
     /// Keys of a database in the locked partitions, expired ones that are not yet removed included.
     pub fn count(&self, database: u16) -> u64 {
         self.guards.iter().map(|guard| count_keys(guard, database)).sum()

@@ -1,3 +1,4 @@
 //! What data types do, in Rust values, without RESP: functions over a view or a transaction of the store.
 
 pub mod error;
+pub mod keyspace;
