@@ -3,6 +3,7 @@
 //! The layers in reading order, each importing only what stands above it here:
 
 pub mod base;
+pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod observability;

@@ -1,0 +1,170 @@
+//! The command line, in redis-server's form: `larder [FILE] [-] [--directive value …]…`.
+//!
+//! `--port 6380` is the configuration line `port 6380`. The word after `--name` is always its value, even if it begins with
+//! `--`; what follows belongs to the same directive until the next `--`. Only `--save` may stand without a value (before another
+//! `--name` or at the end), which means none: start scripts that build their arguments from a list do that.
+
+use crate::config::file::split_words;
+use crate::config::load::Sources;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Invocation {
+    /// Run the server.
+    Serve(Sources),
+    /// Print this and end well.
+    Print(String),
+    /// Print this as an error and end with this exit code.
+    Refuse(String, u8),
+}
+
+/// Words that name other work than serving, when they stand first.
+const TOOLS: [&str; 6] = ["import", "export", "backup", "restore", "check", "doctor"];
+
+const HELP: &str = "\
+Larder keeps your data and speaks the Redis protocol.
+
+usage: larder [FILE] [-] [--DIRECTIVE VALUE...]...
+
+  FILE         a configuration in redis.conf syntax
+  -            read (more of) the configuration from standard input
+  --DIRECTIVE  any line of a configuration: --port 7000, --save \"\", --maxmemory 2gb
+  -v, --version
+  -h, --help
+
+The environment may hold directives too: LARDER_PORT=7000, LARDER_REQUIREPASS=...
+What comes later counts: FILE, standard input, environment, command line.
+
+examples:
+  larder
+  larder /etc/larder.conf --loglevel verbose
+  echo 'maxmemory 1gb' | larder - --port 7000
+";
+
+/// Reads the arguments (without the program's name) and the environment.
+pub fn read(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Invocation {
+    let mut arguments: Vec<OsString> = arguments.into_iter().collect();
+    // Images of Redis are started as `redis-server --flags`; so are compose files that only changed the image.
+    if arguments.first().is_some_and(|first| first == "redis-server" || first == "larder") {
+        arguments.remove(0);
+    }
+    if let Some(tool) =
+        arguments.first().and_then(|first| first.to_str()).filter(|first| TOOLS.contains(first))
+    {
+        return Invocation::Refuse(format!("larder {tool}: not yet available"), 2);
+    }
+    match arguments.first().and_then(|first| first.to_str()) {
+        Some("-v" | "--version") if arguments.len() == 1 => {
+            return Invocation::Print(format!("Larder server v={}\n", env!("CARGO_PKG_VERSION")));
+        }
+        Some("-h" | "--help") if arguments.len() == 1 => return Invocation::Print(HELP.to_owned()),
+        _ => {}
+    }
+    match sources(arguments) {
+        Ok(mut sources) => {
+            let texts = |(name, value): (OsString, OsString)| {
+                Some((name.into_string().ok()?, value.into_string().ok()?))
+            };
+            sources.environment = environment.into_iter().filter_map(texts).collect();
+            Invocation::Serve(sources)
+        }
+        Err(reason) => Invocation::Refuse(format!("larder: {reason}\nTry larder --help."), 1),
+    }
+}
+
+fn sources(arguments: Vec<OsString>) -> Result<Sources, String> {
+    let mut sources = Sources::default();
+    let last = arguments.len().saturating_sub(1);
+    let mut waits_for_value = false; // the last directive has only its name yet
+    for (index, argument) in arguments.iter().enumerate() {
+        let bytes = argument.as_encoded_bytes();
+        if index == 0 && bytes.first().is_some_and(|byte| *byte != b'-') {
+            sources.file = Some(PathBuf::from(argument));
+        } else if bytes == b"-" && (index == last || sources.arguments.is_empty()) && !waits_for_value {
+            sources.reads_stdin = true;
+        } else if let (Some(name), false) = (bytes.strip_prefix(b"--"), waits_for_value) {
+            let words = split_words(name).ok_or("a quote is not closed")?;
+            let next_is_name =
+                arguments.get(index + 1).is_none_or(|next| next.as_encoded_bytes().starts_with(b"--"));
+            let stands_alone = words.len() == 1 && words[0].eq_ignore_ascii_case(b"save") && next_is_name;
+            waits_for_value = words.len() == 1 && !stands_alone;
+            if !words.is_empty() {
+                sources.arguments.push(words);
+            }
+            if let (true, Some(directive)) = (stands_alone, sources.arguments.last_mut()) {
+                directive.push(Vec::new());
+            }
+        } else {
+            let Some(directive) = sources.arguments.last_mut() else {
+                return Err(format!("'{}' is no directive", argument.to_string_lossy()));
+            };
+            directive.push(bytes.to_vec());
+            waits_for_value = false;
+        }
+    }
+    Ok(sources)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(arguments: &[&str]) -> Vec<String> {
+        let Invocation::Serve(sources) = read(arguments.iter().map(OsString::from), []) else {
+            panic!("it serves")
+        };
+        let mut lines: Vec<String> =
+            sources.file.iter().map(|file| format!("file {}", file.display())).collect();
+        lines.extend(sources.reads_stdin.then(|| "stdin".to_owned()));
+        for words in sources.arguments {
+            let words: Vec<String> =
+                words.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+            lines.push(words.join("|"));
+        }
+        lines
+    }
+
+    #[test]
+    fn flags_become_configuration_lines() {
+        for (arguments, expected) in [
+            (&[][..], &[][..]),
+            (&["--port", "7000"], &["port|7000"]),
+            (&["x.conf", "--port", "7000", "--save", ""], &["file x.conf", "port|7000", "save|"]),
+            (&["--save", "60", "1", "300", "10"], &["save|60|1|300|10"]),
+            (&["--requirepass", "--secret", "--port", "1"], &["requirepass|--secret", "port|1"]),
+            (&["--save", "--port", "1"], &["save|", "port|1"]),
+            (&["--port", "1", "--save"], &["port|1", "save|"]),
+            (&["--port 1", "--timeout", "2"], &["port|1", "timeout|2"]),
+            (&["-"], &["stdin"]),
+            (&["x.conf", "-"], &["file x.conf", "stdin"]),
+            (&["--port", "1", "-"], &["stdin", "port|1"]),
+            (&["--list-max-listpack-size", "-2"], &["list-max-listpack-size|-2"]),
+            (&["redis-server", "--port", "1"], &["port|1"]),
+            (&["redis-server", "x.conf"], &["file x.conf"]),
+        ] {
+            assert_eq!(lines(arguments), expected, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn other_invocations() {
+        let of = |arguments: &[&str]| read(arguments.iter().map(OsString::from), []);
+        assert!(matches!(of(&["--help"]), Invocation::Print(text) if text.contains("usage")));
+        assert!(matches!(of(&["-v"]), Invocation::Print(text) if text.starts_with("Larder server v=")));
+        assert!(matches!(of(&["import", "dump.rdb"]), Invocation::Refuse(_, 2)));
+        assert!(matches!(of(&["-p", "1"]), Invocation::Refuse(_, 1)));
+        assert!(matches!(of(&["--bind", "import"]), Invocation::Serve(_)));
+    }
+
+    #[test]
+    fn the_environment_goes_along() {
+        let environment = [(OsString::from("LARDER_PORT"), OsString::from("1"))];
+        let Invocation::Serve(sources) = read([], environment) else { panic!("it serves") };
+        assert_eq!(sources.environment, [("LARDER_PORT".to_owned(), "1".to_owned())]);
+    }
+}
