@@ -180,7 +180,8 @@ fn round(negative: bool, significand: u128, exponent: i32, sticky: bool) -> Long
     if exponent > MAX_EXPONENT {
         return LongDouble::Infinite { negative };
     }
-    if exponent + 63 <= MIN_TOP_BIT {
+    let top_bit = exponent + 63;
+    if top_bit < MIN_TOP_BIT || (top_bit == MIN_TOP_BIT && mantissa == 1 << 63) {
         (mantissa, exponent) = (0, 0);
     }
     LongDouble::Finite { negative, mantissa, exponent }
