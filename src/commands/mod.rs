@@ -4,6 +4,7 @@
 //! reader does not compile. Everything else derives from [`GROUPS`].
 
 mod command;
+mod config;
 mod databases;
 mod expiry;
 mod help;
@@ -16,4 +17,5 @@ pub use command::{Command, Failure, Handler, Outcome, Request, container, read, 
 pub use help::help;
 
 /// The groups, in the order of the documentation.
-pub const GROUPS: &[&[Command]] = &[keys::COMMANDS, expiry::COMMANDS, scan::COMMANDS, databases::COMMANDS];
+pub const GROUPS: &[&[Command]] =
+    &[keys::COMMANDS, expiry::COMMANDS, scan::COMMANDS, databases::COMMANDS, config::COMMANDS];

@@ -218,6 +218,18 @@ pub enum LogLevel {
     Warning,
 }
 
+impl LogLevel {
+    /// The word of `loglevel`.
+    pub fn name(self) -> &'static str {
+        match self {
+            LogLevel::Debug => "debug",
+            LogLevel::Verbose => "verbose",
+            LogLevel::Notice => "notice",
+            LogLevel::Warning => "warning",
+        }
+    }
+}
+
 /// When the journal is synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fsync {

@@ -6,6 +6,7 @@
 
 use super::error::ErrorReply;
 use super::reply::Reply;
+use crate::base::number;
 
 /// The version of the protocol a connection has asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -142,21 +143,11 @@ fn aggregate_pairs(mark: u8, pairs: &[Reply], version: Version, out: &mut Vec<u8
 }
 
 fn double(value: f64, version: Version, out: &mut Vec<u8>) {
-    let text = double_text(value);
+    let text = number::format_f64(value);
     match version {
         Version::Resp2 => bulk(text.as_bytes(), out),
         Version::Resp3 => line(b',', text.as_bytes(), out),
     }
-}
-
-fn double_text(value: f64) -> String {
-    if value.is_nan() {
-        return "nan".to_owned();
-    }
-    if value.is_infinite() {
-        return if value > 0.0 { "inf" } else { "-inf" }.to_owned();
-    }
-    value.to_string()
 }
 
 fn verbatim(format: &str, text: &str, out: &mut Vec<u8>) {
