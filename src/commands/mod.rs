@@ -3,9 +3,11 @@
 //! A declaration is built by `read`, `write` or `session`, which take functions of different types: a writer declared as a
 //! reader does not compile. Everything else derives from [`GROUPS`].
 
+pub mod categories;
 mod command;
 mod config;
 mod databases;
+mod docs;
 mod expiry;
 mod help;
 mod keys;
@@ -16,6 +18,13 @@ pub mod table;
 pub use command::{Command, Failure, Handler, Outcome, Request, container, read, session, write};
 pub use help::help;
 
-/// The groups, in the order of the documentation.
-pub const GROUPS: &[&[Command]] =
-    &[keys::COMMANDS, expiry::COMMANDS, scan::COMMANDS, databases::COMMANDS, config::COMMANDS];
+/// The groups, in the order of the documentation. One line each, so that neighbours do not meet when branches do.
+#[rustfmt::skip]
+pub const GROUPS: &[&[Command]] = &[
+    config::COMMANDS,
+    databases::COMMANDS,
+    docs::COMMANDS,
+    expiry::COMMANDS,
+    keys::COMMANDS,
+    scan::COMMANDS,
+];
