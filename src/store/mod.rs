@@ -1,13 +1,26 @@
 //! The store: partitions of rows, committed through one journal, checkpointed into LMDB trees.
 //!
 //! Reading order: `row` (what is stored), `table` (rows in memory), `partition`, `transaction` (how the layers above read and
-//! write), then what keeps it on disk. Knows nothing of RESP, sockets or commands.
+//! write), then what keeps it on disk: `journal`, `checkpoint`, `tree`, `recovery`. Knows nothing of RESP, sockets or commands.
+//!
+//! Invariants:
+//! - any thread may run any transaction; partitions are locked in number order, for microseconds, never across a disk write;
+//! - a commit is one journal record, appended before the locks are released;
+//! - trees are written by one thread at a time and never by a command.
 
+mod background;
+mod checkpoint;
 mod deadlines;
 pub mod eviction;
+mod expiry;
+mod journal;
+#[cfg(test)]
+mod model_tests;
+mod options;
 mod order;
 mod partition;
 mod record;
+mod recovery;
 pub mod row;
 mod table;
 mod transaction;
@@ -15,18 +28,34 @@ mod tree;
 mod walk;
 mod watch;
 
+pub use background::Background;
+pub use checkpoint::Checkpointed;
+pub use eviction::{Evicted, Policy};
+pub use expiry::Expired;
+pub use journal::SyncMode;
+pub use options::{Options, StoreStatus};
 pub use partition::Counters;
+pub use recovery::OpenError;
 pub use row::{Entry, Items, Kind, NewValue, hash32};
 pub use transaction::{
     AccessClock, ItemChange, Key, PartitionSet, Savepoint, ScanPosition, Transaction, View, items_after,
 };
+pub use tree::TreeError;
 pub use watch::WatchFlag;
 
-use crate::base::ids::{Epoch, Lsn, PartitionId, Slot};
+use crate::base::clock::unix_ms;
+use crate::base::ids::{PartitionId, Slot};
+use arc_swap::ArcSwap;
+use checkpoint::Collected;
+use journal::Journal;
 use parking_lot::{Mutex, MutexGuard};
-use partition::{Database, Partition};
+use partition::Partition;
 use smallvec::SmallVec;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::time::Instant;
+use tree::Environment;
 
 /// Why a command must stop before its end: nothing was changed, the transaction is to be dropped.
 #[derive(Clone, Debug)]
@@ -44,47 +73,136 @@ pub struct FetchRequest {
     pub partition: PartitionId,
 }
 
+/// Why writes are refused just now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The disk has no room: what makes data grow is refused, the rest goes on.
+    DiskFull,
+    /// The journal cannot be written or synced any more: every write is refused.
+    Failed(String),
+}
+
+/// When a reply to a flushed write may be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flushed {
+    /// Now.
+    Acknowledge,
+    /// Once the journal is synced up to the position.
+    AwaitSync,
+}
+
 /// Partitions, their journal and their trees.
 pub struct Store {
     partitions: Vec<Mutex<Partition>>,
-    position: AtomicU64,
+    /// Stored bytes of each partition, readable without its lock.
+    bytes: Vec<AtomicU64>,
+    /// One a partition; none for a store in memory only.
+    environments: Vec<Arc<Environment>>,
+    /// A batch that could not be written yet, a partition; held while its tree is written.
+    pending: Vec<Mutex<Option<Collected>>>,
+    journal: Option<Journal>,
+    manifest: Option<recovery::Manifest>,
+    options: ArcSwap<Options>,
+    started: Instant,
+    clock_s: AtomicU32,
+    access_now: AtomicU32,
+    lfu: AtomicBool,
+    sweep_age: AtomicU32,
+    notes: Notes,
+}
+
+/// Totals for [`StoreStatus`].
+#[derive(Default)]
+struct Notes {
+    checkpoints: AtomicU64,
+    checkpointed_rows: AtomicU64,
+    last_checkpoint_ms: AtomicU64,
+    last_save_s: AtomicI64,
+    checkpoint_error: Mutex<Option<String>>,
+    recovered_records: u64,
+    recovered_cut_bytes: u64,
 }
 
 impl Store {
+    /// Opens the data folder, or makes it with `partitions` partitions; recovers what its journal has beyond the trees.
+    pub fn open(
+        folder: &Path,
+        partitions: u16,
+        databases: u16,
+        options: Options,
+    ) -> Result<Store, OpenError> {
+        let opened = recovery::open(folder, partitions, databases)?;
+        let journal = Journal::open(&folder.join("journal"), &opened.recovered, options.sync)?;
+        let notes = Notes {
+            recovered_records: opened.replayed,
+            recovered_cut_bytes: opened.recovered.cut,
+            last_save_s: AtomicI64::new(unix_ms() / 1000),
+            ..Notes::default()
+        };
+        if opened.recovered.cut > 0 {
+            tracing::warn!("cut {} bytes of a torn record at the end of the journal", opened.recovered.cut);
+        }
+        let store = Store::with(opened.partitions, options);
+        let pending = opened.environments.iter().map(|_| Mutex::new(None)).collect();
+        Ok(Store {
+            environments: opened.environments,
+            pending,
+            journal: Some(journal),
+            manifest: Some(opened.manifest),
+            notes,
+            ..store
+        })
+    }
+
     /// A store that lives in memory only, for tests.
     pub fn in_memory(partitions: u16, databases: u16) -> Store {
-        let make = |id| {
-            Mutex::new(Partition {
-                id: PartitionId(id),
-                epoch: Epoch(1),
-                lsn: Lsn(0),
-                databases: (0..u32::from(databases)).map(Database::new).collect(),
-                next_database_id: u32::from(databases),
-                items: table::RowTable::new(0),
-                deadlines: deadlines::Deadlines::default(),
-                watches: watch::Watches::default(),
-                staged: Vec::new(),
-                staged_databases: Vec::new(),
-                uids_made: 0,
-                scratch: Vec::new(),
-                generation: 1,
-                frozen: None,
-                dropped: Vec::new(),
-                emptied: Vec::new(),
-                dirty_bytes: 0,
-                dirty_since: None,
-                tree: tree::Tree::none(),
-            })
+        let make = |id| recovery::empty_partition(PartitionId(id), databases, tree::Tree::none());
+        Store::with((0..partitions).map(make).map(Mutex::new).collect(), Options::default())
+    }
+
+    fn with(partitions: Vec<Mutex<Partition>>, options: Options) -> Store {
+        let store = Store {
+            bytes: partitions.iter().map(|partition| partition.lock().counters().bytes.into()).collect(),
+            partitions,
+            environments: Vec::new(),
+            pending: Vec::new(),
+            journal: None,
+            manifest: None,
+            lfu: AtomicBool::new(options.policy.is_lfu()),
+            options: ArcSwap::from_pointee(options),
+            started: Instant::now(),
+            clock_s: AtomicU32::new(0),
+            access_now: AtomicU32::new(0),
+            sweep_age: AtomicU32::new(u32::MAX),
+            notes: Notes::default(),
         };
-        Store { partitions: (0..partitions).map(make).collect(), position: AtomicU64::new(0) }
+        store.tick_clock();
+        store
+    }
+
+    /// Changes the options.
+    pub fn set_options(&self, options: Options) {
+        if let Some(journal) = &self.journal {
+            journal.set_mode(options.sync);
+        }
+        self.lfu.store(options.policy.is_lfu(), Ordering::Relaxed);
+        self.options.store(Arc::new(options));
+        self.tick_clock();
     }
 
     /// Number of partitions.
+    #[inline]
     pub fn partition_count(&self) -> u16 {
         self.partitions.len() as u16
     }
 
+    /// This node's identity, as its data folder has it.
+    pub fn node(&self) -> &str {
+        self.manifest.as_ref().map_or("", |manifest| &manifest.node)
+    }
+
     /// The partition that holds `slot`.
+    #[inline]
     pub fn partition_of(&self, slot: Slot) -> PartitionId {
         PartitionId::of(slot, self.partition_count())
     }
@@ -116,15 +234,41 @@ impl Store {
     }
 
     /// Writes the journal up to `position` (as [`Transaction::commit`] gave it), so that a killed process loses none of it.
-    /// Returns whether a reply may be sent now, or only once [`Store::durable_position`] has reached `position`
-    /// (`appendfsync always`).
-    pub fn flush(&self, _position: u64) -> Result<Flushed, Interrupt> {
-        Ok(Flushed::Acknowledge)
+    /// On error the outcome of the write is unknown and must be answered so.
+    #[inline]
+    pub fn flush(&self, position: u64) -> Result<Flushed, Interrupt> {
+        let Some(journal) = &self.journal else { return Ok(Flushed::Acknowledge) };
+        journal.write(position).map_err(|error| Interrupt::Storage(error.0))?;
+        let durable = journal.mode() != SyncMode::Always || journal.synced() >= position;
+        Ok(if durable { Flushed::Acknowledge } else { Flushed::AwaitSync })
     }
 
     /// The journal position up to which a power loss loses nothing.
     pub fn durable_position(&self) -> u64 {
-        self.position.load(Ordering::Acquire)
+        self.journal.as_ref().map_or(u64::MAX, Journal::synced)
+    }
+
+    /// `tell` is called with the durable position after each sync of the journal.
+    pub fn after_sync(&self, tell: Box<dyn Fn(u64) + Send>) {
+        if let Some(journal) = &self.journal {
+            journal.after_sync(tell);
+        }
+    }
+
+    /// Writes and syncs the whole journal: what a stop needs.
+    pub fn sync(&self) -> Result<(), Interrupt> {
+        let Some(journal) = &self.journal else { return Ok(()) };
+        journal.sync_to(journal.appended()).map_err(|error| Interrupt::Storage(error.0))
+    }
+
+    /// Why writes are refused just now, if they are.
+    #[inline]
+    pub fn refusal(&self) -> Option<Refusal> {
+        let journal = self.journal.as_ref()?;
+        if let Some(failure) = journal.failure() {
+            return Some(Refusal::Failed(failure.0));
+        }
+        journal.is_full().then_some(Refusal::DiskFull)
     }
 
     /// Fetches what a command was interrupted for, without holding locks while the disk works.
@@ -132,36 +276,131 @@ impl Store {
         Ok(())
     }
 
+    /// Checkpoints every partition: nothing need be replayed at the next start.
+    pub fn checkpoint_now(&self) -> Result<(), TreeError> {
+        (0..self.partition_count()).try_for_each(|id| self.checkpoint_and_note(PartitionId(id)).map(|_| ()))
+    }
+
+    /// Checkpoints a partition, notes how it went, and drops journal segments that no tree needs any more.
+    fn checkpoint_and_note(&self, id: PartitionId) -> Result<Checkpointed, TreeError> {
+        let result = self.checkpoint(id);
+        match &result {
+            Ok(done) => {
+                self.notes.checkpoints.fetch_add(1, Ordering::Relaxed);
+                self.notes.checkpointed_rows.fetch_add(done.rows as u64, Ordering::Relaxed);
+                self.notes.last_checkpoint_ms.store(done.elapsed.as_millis() as u64, Ordering::Relaxed);
+                self.notes.last_save_s.store(unix_ms() / 1000, Ordering::Relaxed);
+                *self.notes.checkpoint_error.lock() = None;
+                self.drop_old_segments();
+            }
+            Err(error) => {
+                tracing::error!("the checkpoint of partition {id} failed and will be tried again: {error}");
+                *self.notes.checkpoint_error.lock() = Some(error.0.clone());
+            }
+        }
+        result
+    }
+
+    /// Drops journal segments whose every record is in a tree.
+    fn drop_old_segments(&self) {
+        let Some(journal) = &self.journal else { return };
+        let mut needed = journal.appended();
+        for (partition, pending) in self.partitions.iter().zip(&self.pending) {
+            if pending.lock().is_some() {
+                return;
+            }
+            if let Some((position, _)) = partition.lock().dirty_since {
+                needed = needed.min(position);
+            }
+        }
+        let dropped = journal.roll_if_done(needed).and_then(|()| journal.drop_before(needed));
+        if let Err(error) = dropped {
+            tracing::warn!("old journal segments stay: {error}");
+        }
+    }
+
     /// Exact counts of a database over all partitions.
     pub fn counters(&self, database: u16) -> Counters {
         let mut sum = Counters::default();
         for partition in &self.partitions {
-            let counters = partition.lock().databases[database as usize].counters;
-            sum.keys += counters.keys;
-            sum.expires += counters.expires;
-            sum.bytes += counters.bytes;
+            if let Some(database) = partition.lock().databases.get(database as usize) {
+                sum.keys += database.counters.keys;
+                sum.expires += database.counters.expires;
+                sum.bytes += database.counters.bytes;
+            }
         }
         sum
     }
 
-    /// The clock that accesses are noted by, under the eviction policy in force.
-    fn access_clock(&self) -> AccessClock {
-        AccessClock { now: 0, lfu: false }
+    /// Stored bytes of data over all partitions and databases, as `maxmemory` counts them.
+    #[inline]
+    pub fn data_bytes(&self) -> u64 {
+        self.bytes.iter().map(|bytes| bytes.load(Ordering::Relaxed)).sum()
     }
 
-    fn journal_append(&self, guards: &mut [MutexGuard<'_, Partition>]) -> u64 {
-        for guard in guards.iter_mut().filter(|guard| !guard.staged.is_empty()) {
-            guard.lsn.0 += 1;
+    /// What the store is doing, in numbers.
+    pub fn status(&self) -> StoreStatus {
+        let notes = &self.notes;
+        let mut status = StoreStatus {
+            partitions: self.partition_count(),
+            data_bytes: self.data_bytes(),
+            tree_bytes: self.environments.iter().map(|environment| environment.disk_bytes()).sum(),
+            checkpoints: notes.checkpoints.load(Ordering::Relaxed),
+            checkpointed_rows: notes.checkpointed_rows.load(Ordering::Relaxed),
+            last_checkpoint_ms: notes.last_checkpoint_ms.load(Ordering::Relaxed),
+            last_save_s: notes.last_save_s.load(Ordering::Relaxed),
+            checkpoint_error: notes.checkpoint_error.lock().clone(),
+            recovered_records: notes.recovered_records,
+            recovered_cut_bytes: notes.recovered_cut_bytes,
+            ..StoreStatus::default()
+        };
+        if let Some(journal) = &self.journal {
+            status.journal_bytes = journal.disk_bytes();
+            status.journal_position = journal.appended();
+            status.durable_position = journal.synced();
         }
-        self.position.fetch_add(1, Ordering::AcqRel) + 1
+        for partition in &self.partitions {
+            let partition = partition.lock();
+            status.memory_rows += partition.memory_rows() as u64;
+            status.memory_bytes += partition.memory_bytes() as u64;
+            status.overlay_bytes += partition.dirty_bytes as u64;
+            status.transactions += partition.lsn.0;
+            status.garbage_pending += (partition.emptied.len() + partition.dropped.len()) as u64;
+        }
+        status
     }
-}
 
-/// When a reply to a flushed write may be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flushed {
-    /// Now.
-    Acknowledge,
-    /// Once the journal is synced up to the position.
-    AwaitSync,
+    /// The clock that accesses are noted by, under the eviction policy in force.
+    #[inline]
+    fn access_clock(&self) -> AccessClock {
+        AccessClock { now: self.access_now.load(Ordering::Relaxed), lfu: self.lfu.load(Ordering::Relaxed) }
+    }
+
+    /// Numbers and journals what is staged in `guards`. Returns the position behind the record.
+    #[inline]
+    fn journal_append(&self, guards: &mut [MutexGuard<'_, Partition>]) -> u64 {
+        let changed = |guard: &MutexGuard<'_, Partition>| !guard.staged.is_empty();
+        let second = self.clock_s.load(Ordering::Relaxed);
+        let before = self.journal.as_ref().map_or(0, Journal::appended);
+        let mut count = 0;
+        for guard in guards.iter_mut().filter(|guard| changed(guard)) {
+            guard.lsn.0 += 1;
+            guard.dirty_since.get_or_insert((before, second));
+            count += 1;
+        }
+        let Some(journal) = &self.journal else { return 1 };
+        journal.append(|out| {
+            journal::put_number(out, count);
+            for guard in guards.iter().filter(|guard| changed(guard)) {
+                let operations = guard.staged.iter().map(|staged| &staged.operation);
+                journal::encode_section(out, guard.id, guard.epoch, guard.lsn, operations);
+            }
+        })
+    }
+
+    /// Publishes a partition's stored bytes after a commit.
+    #[inline]
+    fn note_bytes(&self, partition: &Partition) {
+        self.bytes[partition.id.0 as usize].store(partition.counters().bytes, Ordering::Relaxed);
+    }
 }

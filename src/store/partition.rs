@@ -101,14 +101,17 @@ pub struct Partition {
     pub generation: Generation,
     /// The one a checkpoint is collecting.
     pub frozen: Option<Generation>,
+    /// The newest generation that is in the tree.
+    pub clean: Generation,
     /// Collections that are nobody's, to be removed from the tree; dirty until the checkpoint has written them.
     pub dropped: Vec<(Uid, Kind)>,
     /// Databases that were emptied: their rows in memory, to be dropped in the background.
     pub emptied: Vec<Database>,
     /// Bytes committed since the last freeze, overwritten versions included.
     pub dirty_bytes: usize,
-    /// The journal position where the oldest transaction that the tree lacks begins.
-    pub dirty_since: Option<u64>,
+    /// The oldest transaction that the tree lacks: a journal position not behind it, and when it was committed, in seconds
+    /// of the store's clock.
+    pub dirty_since: Option<(u64, u32)>,
     /// What the last checkpoint wrote.
     pub tree: Tree,
 }
@@ -270,6 +273,28 @@ impl Partition {
     #[inline]
     pub fn entry(row: Blob) -> Result<Entry, Interrupt> {
         Entry::decode(row).ok_or_else(|| Interrupt::Storage("a stored key has an unknown format".into()))
+    }
+
+    /// Rows in memory.
+    pub fn memory_rows(&self) -> usize {
+        self.databases.iter().map(|database| database.rows.len()).sum::<usize>() + self.items.len()
+    }
+
+    /// Bytes of rows in memory and their tables.
+    pub fn memory_bytes(&self) -> usize {
+        self.databases.iter().map(|database| database.rows.memory()).sum::<usize>() + self.items.memory()
+    }
+
+    /// Buckets of all tables.
+    pub fn buckets(&self) -> usize {
+        self.databases.iter().map(|database| database.rows.buckets()).sum::<usize>() + self.items.buckets()
+    }
+
+    /// Frees clean rows for whose last use `should_go` says so; looks at `looks` buckets of each table. Returns bytes freed.
+    pub fn sweep(&mut self, looks: usize, should_go: impl Fn(u32) -> bool) -> usize {
+        let clean = self.clean;
+        let tables = self.databases.iter_mut().map(|database| &mut database.rows).chain([&mut self.items]);
+        tables.map(|table| table.sweep(clean, looks, &should_go)).sum()
     }
 
     /// Exact counts over all databases.

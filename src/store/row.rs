@@ -73,7 +73,8 @@ impl Kind {
         }
     }
 
-    fn from_bits(bits: u8) -> Option<Kind> {
+    /// The kind with this number.
+    pub fn from_bits(bits: u8) -> Option<Kind> {
         [Kind::String, Kind::List, Kind::Set, Kind::SortedSet, Kind::Hash, Kind::Stream]
             .get(bits as usize)
             .copied()

@@ -33,7 +33,7 @@ pub struct Cell {
 
 /// Sorted runs of rows that became dirty in one generation, and the newest ones unsorted.
 #[derive(Default)]
-struct Dirty {
+pub struct Dirty {
     runs: Vec<Vec<Blob>>,
     tail: Vec<Blob>,
 }
@@ -56,8 +56,15 @@ impl Dirty {
         }
     }
 
-    fn rows(&self) -> impl Iterator<Item = &Blob> {
-        self.runs.iter().flatten().chain(&self.tail)
+    /// The rows `from..to` in the order of runs and tail, without walking over those before.
+    fn range(&self, from: usize, to: usize) -> impl Iterator<Item = &Blob> {
+        let mut before = 0;
+        self.runs.iter().chain(std::iter::once(&self.tail)).flat_map(move |run| {
+            let start = from.saturating_sub(before).min(run.len());
+            let end = to.saturating_sub(before).min(run.len());
+            before += run.len();
+            &run[start..end.max(start)]
+        })
     }
 }
 
@@ -91,6 +98,11 @@ impl RowTable {
     /// Rows in memory.
     pub fn len(&self) -> usize {
         self.cells.len()
+    }
+
+    /// Buckets of the table.
+    pub fn buckets(&self) -> usize {
+        self.cells.num_buckets()
     }
 
     /// Bytes of the rows in memory and of the table itself.
@@ -166,7 +178,7 @@ impl RowTable {
     /// Collects the frozen versions of the frozen rows `from..to` into `out`. Rows written again since are missed here and
     /// come with [`RowTable::take_aside`].
     pub fn collect_frozen(&self, from: usize, to: usize, frozen: Generation, out: &mut Vec<Blob>) {
-        for row in self.frozen.rows().skip(from).take(to - from) {
+        for row in self.frozen.range(from, to) {
             let hash = row.head().hash;
             let key = &row.key()[self.skip..];
             let cell = self.cells.find(hash, |cell| cell.hash == hash && &cell.row.key()[self.skip..] == key);
@@ -182,28 +194,25 @@ impl RowTable {
     }
 
     /// The checkpoint is in the tree: its rows are clean now.
-    pub fn forget_frozen(&mut self) {
-        self.frozen = Dirty::default();
+    /// What it returns is to be dropped without the lock: it may be large.
+    pub fn forget_frozen(&mut self) -> Dirty {
         self.aside = Vec::new();
+        std::mem::take(&mut self.frozen)
     }
 
-    /// Whether `generation` is newer than what the tree holds.
-    fn is_dirty(cell: &Cell, clean: Generation) -> bool {
-        cell.generation > clean
-    }
-
-    /// Removes up to `budget` clean cells whose last use is before `oldest`, going round the table bucket by bucket.
-    /// Looks at no more than `looks` buckets. Returns the bytes freed.
+    /// Removes clean cells (written before or in generation `clean`) for whose last use `should_go` says so, going round the
+    /// table bucket by bucket. Looks at no more than `looks` buckets. Returns the bytes freed.
     pub fn sweep(&mut self, clean: Generation, looks: usize, should_go: impl Fn(u32) -> bool) -> usize {
         let buckets = self.cells.num_buckets();
         let before = self.bytes;
         for _ in 0..looks.min(buckets) {
             self.sweep_at = (self.sweep_at + 1) % buckets;
-            if let Ok(entry) = self.cells.get_bucket_entry(self.sweep_at) {
-                if !Self::is_dirty(entry.get(), clean) && should_go(entry.get().access) {
-                    let (cell, _) = entry.remove();
-                    self.bytes -= weight(&cell.row);
-                }
+            if let Ok(entry) = self.cells.get_bucket_entry(self.sweep_at)
+                && entry.get().generation <= clean
+                && should_go(entry.get().access)
+            {
+                let (cell, _) = entry.remove();
+                self.bytes -= weight(&cell.row);
             }
         }
         before - self.bytes

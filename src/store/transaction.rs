@@ -125,6 +125,12 @@ impl<'s> View<'s> {
         &mut self.guards[index.expect("commands declare every key they touch")]
     }
 
+    /// The partition of a view of one.
+    pub(super) fn only_partition(&mut self) -> &mut Partition {
+        debug_assert_eq!(self.guards.len(), 1);
+        &mut self.guards[0]
+    }
+
     /// What `key` holds; nothing if it has expired. Counts as a use of the key.
     #[inline]
     pub fn get(&mut self, key: &Key) -> Result<Option<Entry>, Interrupt> {
@@ -548,6 +554,7 @@ impl<'s> Transaction<'s> {
             }
             partition.staged_databases.clear();
             partition.staged = staged;
+            store.note_bytes(partition);
         }
         position
     }

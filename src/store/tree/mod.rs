@@ -1,8 +1,59 @@
-//! The tree of a partition: what its last checkpoint wrote, in LMDB.
+//! The tree of a partition: what its last checkpoint wrote, in LMDB. The only room with `unsafe` in it.
+//!
+//! One LMDB environment a partition, in LMDB's default, fully synced mode, written only by the checkpointer, in batches that carry
+//! the LSN they bring the tree to: after a crash a batch is there as a whole or not at all.
+//!
+//! Named trees:
+//! ```text
+//! keys       row key of a key row (see store::row)          -> its value
+//! items      row key of an item row                          -> its value
+//! deadlines  ms (8) · row key                                -> nothing
+//! garbage    uid (12) of a dropped collection, or id (4) of an emptied database -> kind (1) or nothing
+//! meta       b"state"                                        -> see `State`
+//! ```
+//! A key longer than [`order::LONGEST_PLAIN`] stands shortened; its value then begins with its length (4) and itself.
+//!
+//! Invariants:
+//! - readers use one snapshot a partition, renewed after each batch: no long-lived reader makes the file grow;
+//! - no environment is opened twice (a file lock on the data folder sees to other processes).
+
+mod batch;
+
+pub use batch::{Batch, State};
 
 use super::Interrupt;
-use crate::base::blob::Blob;
-use std::ops::ControlFlow;
+use super::order::{self, LONGEST_PLAIN, SHORTENED};
+use crate::base::blob::{Blob, Head};
+use heed::types::Bytes;
+use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, RoTxn, WithoutTls};
+use std::ops::{Bound, ControlFlow};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Address space reserved for one environment; the file grows as it is filled.
+const MAP_BYTES: usize = 256 << 30;
+
+/// What went wrong in a tree, in words.
+#[derive(Debug, Clone)]
+pub struct TreeError(pub String);
+
+impl From<heed::Error> for TreeError {
+    fn from(error: heed::Error) -> TreeError {
+        TreeError(error.to_string())
+    }
+}
+
+impl From<TreeError> for Interrupt {
+    fn from(error: TreeError) -> Interrupt {
+        Interrupt::Storage(error.0)
+    }
+}
+
+impl std::fmt::Display for TreeError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 /// The named trees of a partition's environment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,15 +66,81 @@ pub enum TreeName {
     Deadlines,
 }
 
+type Rows = Database<'static, Bytes, Bytes>;
+
+/// An open environment.
+pub struct Environment {
+    env: Env<WithoutTls>,
+    keys: Rows,
+    items: Rows,
+    deadlines: Rows,
+    garbage: Rows,
+    meta: Rows,
+}
+
+impl Environment {
+    /// Opens or creates the environment in the folder `path`.
+    #[expect(
+        unsafe_code,
+        reason = "LMDB maps a file that others could change; the data folder's lock keeps them out"
+    )]
+    pub fn open(path: &Path) -> Result<Arc<Environment>, TreeError> {
+        std::fs::create_dir_all(path).map_err(|error| TreeError(format!("{}: {error}", path.display())))?;
+        let mut options = EnvOpenOptions::new().read_txn_without_tls();
+        options.map_size(MAP_BYTES).max_dbs(8).max_readers(64);
+        // SAFETY: NO_READ_AHEAD changes no guarantee; the folder is locked, so nobody else writes the file.
+        let env = unsafe {
+            options.flags(EnvFlags::NO_READ_AHEAD);
+            options.open(path)?
+        };
+        let names = ["keys", "items", "deadlines", "garbage", "meta"];
+        let transaction = env.write_txn()?;
+        let made = env.create_databases_and_commit(transaction, |opener, transaction| {
+            let mut create = |name| opener.create_database::<Bytes, Bytes>(transaction, Some(name));
+            let all = (
+                create(names[0])?,
+                create(names[1])?,
+                create(names[2])?,
+                create(names[3])?,
+                create(names[4])?,
+            );
+            Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit(all))
+        })?;
+        let (keys, items, deadlines, garbage, meta) = made.unwrap_commit();
+        Ok(Arc::new(Environment { env, keys, items, deadlines, garbage, meta }))
+    }
+
+    fn rows(&self, tree: TreeName) -> &Rows {
+        match tree {
+            TreeName::Keys => &self.keys,
+            TreeName::Items => &self.items,
+            TreeName::Deadlines => &self.deadlines,
+        }
+    }
+
+    /// Bytes of the file on disk.
+    pub fn disk_bytes(&self) -> u64 {
+        self.env.real_disk_size().unwrap_or(0)
+    }
+}
+
 /// A partition's tree as of its last checkpoint.
 pub struct Tree {
+    open: Option<(Arc<Environment>, RoTxn<'static, WithoutTls>)>,
     empty: bool,
 }
 
 impl Tree {
     /// A tree without rows, for partitions that live in memory only.
     pub fn none() -> Tree {
-        Tree { empty: true }
+        Tree { open: None, empty: true }
+    }
+
+    /// The tree in `environment`, as it is now.
+    pub fn open(environment: &Arc<Environment>) -> Result<Tree, TreeError> {
+        let snapshot = environment.env.clone().static_read_txn()?;
+        let empty = environment.keys.is_empty(&snapshot)? && environment.items.is_empty(&snapshot)?;
+        Ok(Tree { open: Some((Arc::clone(environment), snapshot)), empty })
     }
 
     /// Whether there is nothing in it, so that nobody need look.
@@ -33,17 +150,44 @@ impl Tree {
     }
 
     /// The row with this key.
-    pub fn get(&self, _tree: TreeName, _row_key: &[u8], _hash: u64) -> Result<Option<Blob>, Interrupt> {
-        Ok(None)
+    pub fn get(&self, tree: TreeName, row_key: &[u8], hash: u64) -> Result<Option<Blob>, TreeError> {
+        let Some((environment, snapshot)) = &self.open else { return Ok(None) };
+        let Some(value) = environment.rows(tree).get(snapshot, &order::tree_key(row_key))? else {
+            return Ok(None);
+        };
+        let value = if row_key.len() > LONGEST_PLAIN { lengthen(value)?.1 } else { value };
+        let mut bytes = Vec::with_capacity(row_key.len() + value.len());
+        bytes.extend_from_slice(row_key);
+        bytes.extend_from_slice(value);
+        Ok(Some(Blob::new(Head { hash, key_len: row_key.len() as u32, mark: 0 }, &bytes)))
     }
 
     /// Visits rows in order from `from` on: whole key and value.
     pub fn walk(
         &self,
-        _tree: TreeName,
-        _from: &[u8],
-        _visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), Interrupt> {
+        tree: TreeName,
+        from: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), TreeError> {
+        let Some((environment, snapshot)) = &self.open else { return Ok(()) };
+        let from = order::tree_key(from);
+        // LMDB has no empty key to begin at.
+        let begin = if from.is_empty() { Bound::Unbounded } else { Bound::Included(&*from) };
+        let range: (Bound<&[u8]>, Bound<&[u8]>) = (begin, Bound::Unbounded);
+        for row in environment.rows(tree).range(snapshot, &range)? {
+            let (key, value) = row?;
+            let (key, value) = if key.len() == SHORTENED { lengthen(value)? } else { (key, value) };
+            if visit(key, value).is_break() {
+                break;
+            }
+        }
         Ok(())
     }
+}
+
+/// Whole key and value of a row whose key is shortened.
+fn lengthen(stored: &[u8]) -> Result<(&[u8], &[u8]), TreeError> {
+    let damaged = || TreeError("a row with a long key is damaged".into());
+    let (len, rest) = stored.split_first_chunk::<4>().ok_or_else(damaged)?;
+    rest.split_at_checked(u32::from_be_bytes(*len) as usize).ok_or_else(damaged)
 }

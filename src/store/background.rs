@@ -1,0 +1,174 @@
+//! The store's own threads: the journal's, and the checkpointer, which also sweeps the cache and removes garbage.
+
+use super::{Store, eviction};
+use crate::base::clock::unix_ms;
+use crate::base::ids::PartitionId;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How often the checkpointer looks.
+const TICK: Duration = Duration::from_millis(20);
+/// Buckets the cache sweep looks at under one hold of a lock: some 20 microseconds.
+const SWEEP_BUCKETS: usize = 1024;
+/// Ticks between attempts after a failed checkpoint.
+const RETRY_TICKS: u32 = 50;
+
+/// The store's threads; dropped or stopped, they end.
+pub struct Background {
+    store: Arc<Store>,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Background {
+    /// Starts the threads of `store`.
+    pub fn start(store: &Arc<Store>) -> std::io::Result<Background> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut background = Background { store: Arc::clone(store), stop, threads: Vec::new() };
+        background.spawn("journal", |store, stop| {
+            if let Some(journal) = &store.journal {
+                journal.run(stop);
+            }
+        })?;
+        background.spawn("checkpoint", run_checkpoints)?;
+        Ok(background)
+    }
+
+    fn spawn(&mut self, name: &str, run: fn(&Store, &AtomicBool)) -> std::io::Result<()> {
+        let (store, stop) = (Arc::clone(&self.store), Arc::clone(&self.stop));
+        let thread = std::thread::Builder::new().name(name.into()).spawn(move || run(&store, &stop))?;
+        self.threads.push(thread);
+        Ok(())
+    }
+
+    /// Ends the threads and waits for them.
+    pub fn stop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        if let Some(journal) = &self.store.journal {
+            journal.wake();
+        }
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the store ended by a panic");
+            }
+        }
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn run_checkpoints(store: &Store, stop: &AtomicBool) {
+    let mut wait_ticks = 0_u32;
+    while !stop.load(Ordering::Acquire) {
+        store.tick_clock();
+        wait_ticks = wait_ticks.saturating_sub(1);
+        let due = if wait_ticks == 0 { store.due_for_checkpoint() } else { None };
+        let worked = match due {
+            Some(id) => match store.checkpoint_and_note(id) {
+                Ok(_) => true,
+                Err(_) => {
+                    wait_ticks = RETRY_TICKS;
+                    false
+                }
+            },
+            None => store.sweep_cache() | store.collect_some_garbage(),
+        };
+        if !worked {
+            std::thread::park_timeout(TICK);
+        }
+    }
+}
+
+impl Store {
+    /// Advances the clocks that accesses are noted by.
+    pub(super) fn tick_clock(&self) {
+        let seconds = self.started.elapsed().as_secs() as u32 + 1;
+        let now = if self.lfu.load(Ordering::Relaxed) { (unix_ms() / 60_000) as u32 } else { seconds };
+        self.access_now.store(now, Ordering::Relaxed);
+        self.clock_s.store(seconds, Ordering::Relaxed);
+    }
+
+    /// The partition that should be checkpointed next, if one should.
+    fn due_for_checkpoint(&self) -> Option<PartitionId> {
+        let options = self.options.load();
+        let (position, now) = (self.journal.as_ref()?.appended(), self.clock_s.load(Ordering::Relaxed));
+        let mut overlay = 0;
+        let (mut oldest, mut largest, mut emptied) = (None, None, None);
+        for (id, partition) in self.partitions.iter().enumerate() {
+            let partition = partition.lock();
+            let Some(since) = partition.dirty_since else { continue };
+            overlay += partition.dirty_bytes as u64;
+            oldest = oldest.min(Some((since, id))).or(Some((since, id)));
+            largest = largest.max(Some((partition.dirty_bytes, id)));
+            if !partition.emptied.is_empty() {
+                emptied = Some(id);
+            }
+        }
+        let ((since, second), oldest) = oldest?;
+        let id = if emptied.is_some() {
+            emptied
+        } else if position - since > options.checkpoint_journal_bytes {
+            Some(oldest)
+        } else if overlay > options.checkpoint_overlay_bytes {
+            largest.map(|(_, id)| id)
+        } else {
+            (now.saturating_sub(second) >= options.checkpoint_age_s).then_some(oldest)
+        };
+        id.map(|id| PartitionId(id as u16))
+    }
+
+    /// Frees memory of clean rows beyond the cache's size, the longest unused first, more or less. Returns whether there is
+    /// more to do.
+    fn sweep_cache(&self) -> bool {
+        let limit = self.options.load().row_cache_bytes;
+        let mut memory: u64 =
+            self.partitions.iter().map(|partition| partition.lock().memory_bytes() as u64).sum();
+        if memory <= limit || self.journal.is_none() {
+            self.sweep_age.store(u32::MAX, Ordering::Relaxed);
+            return false;
+        }
+        let now = self.access_now.load(Ordering::Relaxed);
+        let lfu = self.lfu.load(Ordering::Relaxed);
+        // Each round that frees too little takes younger rows.
+        let age = self.sweep_age.load(Ordering::Relaxed).min(now) / 2;
+        self.sweep_age.store(age, Ordering::Relaxed);
+        let mut freed_any = false;
+        for partition in &self.partitions {
+            let buckets = partition.lock().buckets();
+            for _ in 0..buckets.div_ceil(SWEEP_BUCKETS) {
+                if memory <= limit {
+                    return false;
+                }
+                let should_go = |access: u32| {
+                    if lfu {
+                        eviction::lfu_decayed(access, now) <= 255 - age.min(255)
+                    } else {
+                        now.saturating_sub(access) >= age
+                    }
+                };
+                let freed = partition.lock().sweep(SWEEP_BUCKETS, should_go) as u64;
+                freed_any |= freed > 0;
+                memory = memory.saturating_sub(freed);
+            }
+        }
+        memory > limit && (freed_any || age > 0)
+    }
+
+    /// Removes some rows that are nobody's. Returns whether there may be more.
+    fn collect_some_garbage(&self) -> bool {
+        let mut more = false;
+        for id in 0..self.partition_count() {
+            match self.collect_garbage(PartitionId(id)) {
+                Ok(any) => more |= any,
+                Err(error) => tracing::warn!("garbage of partition {id} waits: {error}"),
+            }
+        }
+        more
+    }
+}

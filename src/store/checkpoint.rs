@@ -1,0 +1,206 @@
+//! Checkpoints: a partition's dirty rows written into its tree, together with the LSN they bring it to.
+//!
+//! 1. Freeze, under the lock: count the generation up. No row moves.
+//! 2. Collect the frozen rows in slices, each under the lock for some microseconds; writers go on meanwhile.
+//! 3. Sort and write one LMDB transaction, after the journal is synced up to the freeze: the tree never knows what a
+//!    power loss could take from the journal, so transactions over several partitions stay whole.
+//! 4. Under the lock: renew the read snapshot, call the frozen generation clean.
+//!
+//! If the write fails (the disk is full) the collected rows stay dirty and in memory and the same batch is tried again; nothing is
+//! lost, and the journal keeps its segments.
+
+use super::Store;
+use super::deadlines::DeadlineMap;
+use super::journal::JournalError;
+use super::order::compare_keys;
+use super::partition::{Database, Partition};
+use super::row::{self, Kind};
+use super::table::{Generation, RowTable};
+use super::tree::{Batch, State, Tree, TreeError};
+use crate::base::blob::Blob;
+use crate::base::ids::{PartitionId, Uid};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Rows collected under one hold of the lock: some 50 microseconds.
+const SLICE_ROWS: usize = 1024;
+/// Garbage rows removed in one LMDB transaction.
+const GARBAGE_ROWS: usize = 20_000;
+
+/// A frozen partition, collected and ready to be written.
+pub struct Collected {
+    keys: Vec<Blob>,
+    items: Vec<Blob>,
+    deadlines: Arc<DeadlineMap>,
+    dropped: Vec<(Uid, Kind)>,
+    emptied: Vec<Database>,
+    state: State,
+    generation: Generation,
+    /// Journal position up to which the batch may know transactions.
+    position: u64,
+}
+
+/// What a checkpoint did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Checkpointed {
+    /// Rows written.
+    pub rows: usize,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+impl Store {
+    /// Checkpoints one partition. Does nothing if the tree lacks nothing.
+    pub fn checkpoint(&self, id: PartitionId) -> Result<Checkpointed, TreeError> {
+        let begun = Instant::now();
+        let index = id.0 as usize;
+        let (Some(environment), Some(journal)) = (self.environments.get(index), &self.journal) else {
+            return Ok(Checkpointed::default()); // in memory only
+        };
+        let mut pending = self.pending[index].lock();
+        let collected = match pending.take() {
+            Some(collected) => collected,
+            None => match self.collect(index) {
+                Some(collected) => collected,
+                None => return Ok(Checkpointed::default()),
+            },
+        };
+        let write = journal
+            .sync_to(collected.position)
+            .map_err(|JournalError(text)| TreeError(text))
+            .and_then(|()| environment.write(&collected.batch()))
+            .and_then(|()| Tree::open(environment));
+        let tree = match write {
+            Ok(tree) => tree,
+            Err(error) => {
+                *pending = Some(collected);
+                return Err(error);
+            }
+        };
+        self.finish(index, tree, collected.generation);
+        Ok(Checkpointed { rows: collected.keys.len() + collected.items.len(), elapsed: begun.elapsed() })
+    }
+
+    fn collect(&self, index: usize) -> Option<Collected> {
+        let mut collected = self.freeze(index)?;
+        let mut from = 0;
+        loop {
+            let mut partition = self.partitions[index].lock();
+            if collect_slice(&partition, &mut collected, from) {
+                partition.frozen = None; // from here on nothing need be put aside
+                take_aside(&mut partition, &mut collected);
+                break;
+            }
+            from += SLICE_ROWS;
+        }
+        for database in &collected.emptied {
+            let metas = database.rows.cells().filter_map(|cell| row::decode_value(cell.row.value()));
+            collected.dropped.extend(metas.filter_map(|(meta, _)| Some((meta.items?.uid, meta.kind))));
+        }
+        let dead: HashSet<[u8; Uid::LEN]> = collected.dropped.iter().map(|(uid, _)| uid.to_bytes()).collect();
+        collected.items.retain(|row| row.key().first_chunk().is_none_or(|uid| !dead.contains(uid)));
+        for rows in [&mut collected.keys, &mut collected.items] {
+            rows.sort_unstable_by(|a, b| compare_keys(a.key(), b.key()));
+            rows.dedup_by(|a, b| a.key() == b.key()); // collected and then put aside: the same version twice
+        }
+        Some(collected)
+    }
+
+    /// Step 1. `None` if the tree lacks nothing.
+    fn freeze(&self, index: usize) -> Option<Collected> {
+        let mut guard = self.partitions[index].lock();
+        let partition = &mut *guard;
+        partition.dirty_since?;
+        let generation = partition.generation;
+        partition.generation += 1;
+        partition.frozen = Some(generation);
+        partition.dirty_since = None;
+        partition.dirty_bytes = 0;
+        for database in &mut partition.databases {
+            database.rows.freeze();
+        }
+        partition.items.freeze();
+        let databases = partition.databases.iter().map(|database| (database.id, database.counters)).collect();
+        Some(Collected {
+            keys: Vec::new(),
+            items: Vec::new(),
+            deadlines: partition.deadlines.freeze(),
+            dropped: std::mem::take(&mut partition.dropped),
+            emptied: std::mem::take(&mut partition.emptied),
+            state: State {
+                epoch: partition.epoch,
+                lsn: partition.lsn,
+                next_database_id: partition.next_database_id,
+                databases,
+            },
+            generation,
+            position: self.journal.as_ref().map_or(0, super::journal::Journal::appended),
+        })
+    }
+
+    /// Step 4.
+    fn finish(&self, index: usize, tree: Tree, generation: Generation) {
+        let mut partition = self.partitions[index].lock();
+        let old_tree = std::mem::replace(&mut partition.tree, tree);
+        partition.clean = generation;
+        let mut old: Vec<_> = partition.databases.iter_mut().map(|d| d.rows.forget_frozen()).collect();
+        old.extend(partition.emptied.iter_mut().map(|d| d.rows.forget_frozen()));
+        old.push(partition.items.forget_frozen());
+        let old_deadlines = partition.deadlines.forget_frozen();
+        drop(partition); // what follows may take a while and needs no lock
+        drop((old_tree, old, old_deadlines));
+    }
+
+    /// Removes some rows that are nobody's from a partition's tree. Returns whether there may be more.
+    pub fn collect_garbage(&self, id: PartitionId) -> Result<bool, TreeError> {
+        let index = id.0 as usize;
+        let Some(environment) = self.environments.get(index) else { return Ok(false) };
+        let _no_checkpoint_meanwhile = self.pending[index].lock();
+        let more = environment.collect_garbage(GARBAGE_ROWS)?;
+        if more {
+            let tree = Tree::open(environment)?;
+            let old = std::mem::replace(&mut self.partitions[index].lock().tree, tree);
+            drop(old);
+        }
+        Ok(more)
+    }
+}
+
+impl Collected {
+    fn batch(&self) -> Batch<'_> {
+        Batch {
+            keys: &self.keys,
+            items: &self.items,
+            deadlines: self.deadlines.iter().map(|(key, change)| (&**key, change.stands())).collect(),
+            dropped: &self.dropped,
+            emptied: self.emptied.iter().map(|database| database.id).collect(),
+            state: &self.state,
+        }
+    }
+}
+
+/// Step 2, one slice of every table. Returns whether it was the last.
+fn collect_slice(partition: &Partition, collected: &mut Collected, from: usize) -> bool {
+    let mut last = true;
+    let mut slice = |table: &RowTable, out: &mut Vec<Blob>| {
+        table.collect_frozen(from, from + SLICE_ROWS, collected.generation, out);
+        last &= table.frozen_len() <= from + SLICE_ROWS;
+    };
+    for (id, _) in &collected.state.databases {
+        // A database emptied since the freeze is alive in this checkpoint: the record that emptied it is not in it.
+        let all = partition.databases.iter().chain(&partition.emptied);
+        if let Some(database) = all.into_iter().find(|database| database.id == *id) {
+            slice(&database.rows, &mut collected.keys);
+        }
+    }
+    slice(&partition.items, &mut collected.items);
+    last
+}
+
+fn take_aside(partition: &mut Partition, collected: &mut Collected) {
+    for database in partition.databases.iter_mut().chain(&mut partition.emptied) {
+        collected.keys.append(&mut database.rows.take_aside());
+    }
+    collected.items.append(&mut partition.items.take_aside());
+}

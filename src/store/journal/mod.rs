@@ -1,0 +1,38 @@
+//! The journal: the node's append-only record of committed transactions, shared by its partitions.
+//!
+//! Transactions append to a buffer under its lock; whoever ends a turn writes the buffer with one `write`; a thread syncs.
+//! A *position* counts the bytes of all records ever appended, so positions of one node only grow.
+//!
+//! ```text
+//! journal/<position of its first record, 20 digits>.log, about 64 MB each:
+//!   header   b"LARDERJ" (7) · version (1) · first position (8, LE) · CRC-32C of these 16 bytes (4)
+//!   records  payload length (4, LE) · CRC-32C of length and payload (4, LE) · payload
+//! payload:   number of sections, then for each partition concerned
+//!            partition · epoch · LSN · number of operations, then the operations (see `record`); numbers are LEB128
+//! ```
+//!
+//! Invariants:
+//! - records of a partition stand in LSN order, without gaps;
+//! - a transaction over several partitions is one record: a crash keeps all of it or none;
+//! - a failed write keeps the buffer; the next write starts where the last good one ended, so no torn record is followed by a whole
+//!   one; a failed sync makes the journal refuse everything until restart (the kernel may have dropped the pages);
+//! - disk space is reserved ahead of the records, so that a full disk is noticed before a transaction is accepted.
+
+mod reader;
+mod record;
+mod segment;
+mod writer;
+
+pub use reader::{Recovered, read_all};
+pub use record::{Section, encode_section, put_number};
+pub use writer::{Journal, SyncMode};
+
+/// What went wrong in the journal, in words that say what to do.
+#[derive(Debug, Clone)]
+pub struct JournalError(pub String);
+
+impl std::fmt::Display for JournalError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}

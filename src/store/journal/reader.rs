@@ -1,0 +1,114 @@
+//! Reads the journal back: at start, for recovery.
+//!
+//! A torn tail (the last records of the last segment, cut off by a power loss or a kill) is cut and reported. Damage anywhere
+//! else stops the start: what stands behind it would be missing.
+
+use super::JournalError;
+use super::record::{Section, decode_payload};
+use super::segment::{self, HEADER_BYTES, failed};
+use std::fs::OpenOptions;
+use std::path::Path;
+
+/// What reading the journal found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Where the next record goes.
+    pub end: u64,
+    /// First position of the last segment, if there is one.
+    pub last_segment: Option<u64>,
+    /// Records read.
+    pub records: u64,
+    /// Bytes of a torn tail that were cut.
+    pub cut: u64,
+}
+
+/// Reads all records in `folder` in order and gives each with its position to `apply`; cuts a torn tail.
+pub fn read_all(
+    folder: &Path,
+    mut apply: impl FnMut(u64, Vec<Section>) -> Result<(), JournalError>,
+) -> Result<Recovered, JournalError> {
+    let positions = segment::list(folder)?;
+    let mut found = Recovered::default();
+    for (index, &start) in positions.iter().enumerate() {
+        let is_last = index + 1 == positions.len();
+        let path = segment::path(folder, start);
+        let bytes = std::fs::read(&path).map_err(|error| failed("read", &path, &error))?;
+        if index > 0 && start != found.end {
+            return Err(damaged(
+                &path,
+                0,
+                &format!("begins at {start}, the one before ends at {}", found.end),
+            ));
+        }
+        if bytes.get(..HEADER_BYTES as usize) != Some(&segment::header(start)[..]) {
+            if is_last && index > 0 && bytes.len() < HEADER_BYTES as usize {
+                // The process ended while it made this segment: nothing can have been written to it.
+                std::fs::remove_file(&path).map_err(|error| failed("remove", &path, &error))?;
+                break;
+            }
+            return Err(damaged(&path, 0, "its header is not one of ours"));
+        }
+        let good = read_segment(&path, &bytes, start, &mut found.records, &mut apply)?;
+        let rest = bytes.len() - good;
+        if rest > 0 {
+            if !is_last || has_record(&bytes[good + 1..]) {
+                return Err(damaged(&path, good, "records behind it are whole, so this is no torn tail"));
+            }
+            let file =
+                OpenOptions::new().write(true).open(&path).map_err(|error| failed("open", &path, &error))?;
+            file.set_len(good as u64).and_then(|()| file.sync_all()).map_err(|e| failed("cut", &path, &e))?;
+            found.cut = rest as u64;
+        }
+        found.end = start + good as u64 - HEADER_BYTES;
+        found.last_segment = Some(start);
+    }
+    Ok(found)
+}
+
+/// Reads records until the end or the first that is not whole; returns how many bytes are good.
+fn read_segment(
+    path: &Path,
+    bytes: &[u8],
+    start: u64,
+    records: &mut u64,
+    apply: &mut impl FnMut(u64, Vec<Section>) -> Result<(), JournalError>,
+) -> Result<usize, JournalError> {
+    let mut at = HEADER_BYTES as usize;
+    while let Some(payload) = record_at(&bytes[at..]) {
+        let sections =
+            decode_payload(payload).ok_or_else(|| damaged(path, at, "a record of an unknown form"))?;
+        apply(start + at as u64 - HEADER_BYTES, sections)?;
+        *records += 1;
+        at += 8 + payload.len();
+    }
+    Ok(at)
+}
+
+/// The payload of the whole record at the head of `bytes`, if there is one.
+fn record_at(bytes: &[u8]) -> Option<&[u8]> {
+    let len = u32::from_le_bytes(*bytes.first_chunk::<4>()?) as usize;
+    let crc = u32::from_le_bytes(bytes.get(4..8)?.try_into().ok()?);
+    let payload = bytes.get(8..8_usize.checked_add(len)?)?;
+    // A record has a section at least; so zeros, which many file systems leave behind a tail, are no record.
+    (len > 0 && crc32c::crc32c_append(crc32c::crc32c(&bytes[..4]), payload) == crc).then_some(payload)
+}
+
+/// Whether a whole record stands anywhere in `bytes`. Looks at a bounded number of places: a tail that is torn is short.
+fn has_record(bytes: &[u8]) -> bool {
+    const LONGEST_LOOK: usize = 8 << 20;
+    (0..bytes.len().min(LONGEST_LOOK)).any(|at| {
+        let plausible = bytes[at..].first_chunk::<4>().is_some_and(|len| {
+            let len = u32::from_le_bytes(*len) as usize;
+            len > 4 && len <= bytes.len() - at
+        });
+        plausible && record_at(&bytes[at..]).is_some_and(|payload| decode_payload(payload).is_some())
+    })
+}
+
+fn damaged(path: &Path, at: usize, why: &str) -> JournalError {
+    JournalError(format!(
+        "the journal is damaged: {} at byte {at}: {why}. Restore this file from a copy, or move the data folder aside; \
+         nothing was changed",
+        path.display()
+    ))
+}

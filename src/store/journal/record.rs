@@ -1,0 +1,203 @@
+//! Sections of journal records as bytes.
+//!
+//! ```text
+//! operation  1 · key length · value length · key · value    key row put
+//!            2 · key length · key                           key row deleted
+//!            3 · key length · value length · key · value    item row put
+//!            4 · key length · key                           item row deleted
+//!            5 · uid (12) · kind                            collection dropped
+//!            6 · number · id                                database number means id
+//! ```
+
+use crate::base::blob::{Blob, Head};
+use crate::base::ids::{Epoch, Lsn, PartitionId, Uid};
+use crate::store::record::Operation;
+use crate::store::row::{self, Kind};
+
+const PUT_KEY: u8 = 1;
+const DELETE_KEY: u8 = 2;
+const PUT_ITEM: u8 = 3;
+const DELETE_ITEM: u8 = 4;
+const DROP: u8 = 5;
+const DATABASE: u8 = 6;
+
+/// One partition's part of a transaction.
+pub struct Section {
+    /// Which partition.
+    pub partition: PartitionId,
+    /// Of its history.
+    pub epoch: Epoch,
+    /// Which transaction.
+    pub lsn: Lsn,
+    /// What it did.
+    pub operations: Vec<Operation>,
+}
+
+/// Appends one partition's part of a transaction.
+pub fn encode_section<'a>(
+    out: &mut Vec<u8>,
+    partition: PartitionId,
+    epoch: Epoch,
+    lsn: Lsn,
+    operations: impl ExactSizeIterator<Item = &'a Operation>,
+) {
+    put_number(out, u64::from(partition.0));
+    put_number(out, epoch.0);
+    put_number(out, lsn.0);
+    put_number(out, operations.len() as u64);
+    for operation in operations {
+        match operation {
+            Operation::Key(row) => put_row(out, row, PUT_KEY, DELETE_KEY),
+            Operation::Item(row) => put_row(out, row, PUT_ITEM, DELETE_ITEM),
+            Operation::Drop { uid, kind } => {
+                out.push(DROP);
+                out.extend_from_slice(&uid.to_bytes());
+                out.push(*kind as u8);
+            }
+            Operation::Database { number, id } => {
+                out.push(DATABASE);
+                put_number(out, u64::from(*number));
+                put_number(out, u64::from(*id));
+            }
+        }
+    }
+}
+
+#[inline]
+fn put_row(out: &mut Vec<u8>, row: &Blob, put: u8, delete: u8) {
+    let deleted = row::is_deletion(row);
+    out.push(if deleted { delete } else { put });
+    put_number(out, u64::from(row.head().key_len));
+    if !deleted {
+        put_number(out, row.value().len() as u64);
+    }
+    out.extend_from_slice(row.bytes());
+}
+
+/// Appends a number as LEB128.
+#[inline]
+pub fn put_number(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+/// Reads a record's payload; `None` if the bytes are not what this version writes.
+pub fn decode_payload(payload: &[u8]) -> Option<Vec<Section>> {
+    let mut input = Input(payload);
+    let count = input.number()?;
+    let sections = (0..count).map(|_| decode_section(&mut input)).collect::<Option<Vec<_>>>()?;
+    input.0.is_empty().then_some(sections)
+}
+
+fn decode_section(input: &mut Input) -> Option<Section> {
+    let partition = PartitionId(u16::try_from(input.number()?).ok()?);
+    let (epoch, lsn, count) = (Epoch(input.number()?), Lsn(input.number()?), input.number()?);
+    // Each operation takes a byte at least: a damaged count cannot make us reserve more than the record is long.
+    let mut operations = Vec::with_capacity((count as usize).min(input.0.len()));
+    for _ in 0..count {
+        operations.push(decode_operation(input)?);
+    }
+    Some(Section { partition, epoch, lsn, operations })
+}
+
+fn decode_operation(input: &mut Input) -> Option<Operation> {
+    let tag = input.take(1)?[0];
+    Some(match tag {
+        PUT_KEY | PUT_ITEM => {
+            let (key_len, value_len) = (input.number()?, input.number()?);
+            let bytes = input.take(usize::try_from(key_len.checked_add(value_len)?).ok()?)?;
+            row_operation(tag == PUT_KEY, bytes, key_len as usize, 0)?
+        }
+        DELETE_KEY | DELETE_ITEM => {
+            let key_len = usize::try_from(input.number()?).ok()?;
+            row_operation(tag == DELETE_KEY, input.take(key_len)?, key_len, row::DELETED)?
+        }
+        DROP => {
+            let uid = Uid::from_bytes(input.take(Uid::LEN)?)?;
+            Operation::Drop { uid, kind: Kind::from_bits(input.take(1)?[0])? }
+        }
+        DATABASE => Operation::Database {
+            number: u16::try_from(input.number()?).ok()?,
+            id: u32::try_from(input.number()?).ok()?,
+        },
+        _ => return None,
+    })
+}
+
+fn row_operation(is_key: bool, bytes: &[u8], key_len: usize, mark: u32) -> Option<Operation> {
+    let key = &bytes[..key_len];
+    let found_by = if is_key { key.get(row::KEY_PREFIX..)? } else { key };
+    let head = Head { hash: row::table_hash(found_by), key_len: u32::try_from(key_len).ok()?, mark };
+    let row = Blob::new(head, bytes);
+    if !is_key {
+        return (key_len >= Uid::LEN).then_some(Operation::Item(row));
+    }
+    (mark == row::DELETED || row::decode_value(row.value()).is_some()).then_some(Operation::Key(row))
+}
+
+struct Input<'a>(&'a [u8]);
+
+impl<'a> Input<'a> {
+    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (head, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(head)
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        let mut number = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.take(1)?[0];
+            number |= u64::from(byte & 0x7F) << shift;
+            if byte & 0x80 == 0 {
+                return Some(number);
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::Slot;
+    use crate::store::row::NewValue;
+
+    fn key_row(name: &[u8], value: &[u8]) -> Blob {
+        let meta = NewValue { kind: Kind::String, encoding: 0, expire_at: Some(5), items: None };
+        let prefix = row::key_prefix(3, Slot(9), 4);
+        row::build(&mut Vec::new(), row::table_hash(name), &[&prefix, name], |out| {
+            row::encode_head(&meta, out);
+            out.extend_from_slice(value);
+        })
+    }
+
+    #[test]
+    fn a_section_survives_the_round_trip_and_no_cut_or_flip_panics() {
+        let operations = [
+            Operation::Key(key_row(b"name", &[7; 300])),
+            Operation::Key(row::deletion(&mut Vec::new(), row::table_hash(b"gone"), &[&[0; 10], b"gone"])),
+            Operation::Item(row::build(&mut Vec::new(), 1, &[&[1; 12], b"field"], |out| out.push(0))),
+            Operation::Drop { uid: Uid { lsn: 1, index: 2 }, kind: Kind::Hash },
+            Operation::Database { number: 15, id: 300 },
+        ];
+        let mut bytes = Vec::new();
+        put_number(&mut bytes, 1);
+        encode_section(&mut bytes, PartitionId(11), Epoch(1), Lsn(1 << 50), operations.iter());
+        let sections = decode_payload(&bytes).expect("decodes");
+        assert_eq!((sections[0].partition, sections[0].lsn), (PartitionId(11), Lsn(1 << 50)));
+        let mut again = Vec::new();
+        put_number(&mut again, 1);
+        encode_section(&mut again, PartitionId(11), Epoch(1), Lsn(1 << 50), sections[0].operations.iter());
+        assert_eq!(again, bytes);
+        for cut in 0..bytes.len() {
+            assert!(decode_payload(&bytes[..cut]).is_none());
+            let mut flipped = bytes.clone();
+            flipped[cut] ^= 0xFF;
+            let _ = decode_payload(&flipped);
+        }
+    }
+}

@@ -1,0 +1,419 @@
+//! Appends, writes and syncs.
+
+use super::segment::{self, HEADER_BYTES, SEGMENT_BYTES};
+use super::{JournalError, Recovered};
+use parking_lot::{Condvar, Mutex};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// When the journal is synced to disk: `appendfsync`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum SyncMode {
+    /// Before the reply.
+    Always = 0,
+    /// Every second.
+    EverySecond = 1,
+    /// When the kernel likes.
+    Never = 2,
+}
+
+/// Space is reserved in steps of this many bytes.
+const RESERVE_STEP: u64 = 8 << 20;
+/// And ahead of the records by this many at least.
+const RESERVE_AHEAD: u64 = 4 << 20;
+/// A segment of fewer bytes is read in no time.
+const WORTH_ROLLING: u64 = 1 << 20;
+/// A buffer that has grown larger is given back after it was written.
+const KEPT_BUFFER: usize = 4 << 20;
+
+#[derive(Default)]
+struct Buffer {
+    bytes: Vec<u8>,
+}
+
+/// The segment that is written.
+struct Current {
+    file: Arc<File>,
+    /// Position of its first record.
+    start: u64,
+    /// Position behind its last record.
+    end: u64,
+    /// Offset up to which disk space is reserved.
+    reserved: u64,
+    /// Segments before it that are not synced yet.
+    unsynced: Vec<Arc<File>>,
+    /// Kept to be used again.
+    spare: Vec<u8>,
+}
+
+/// The node's journal.
+pub struct Journal {
+    folder: PathBuf,
+    buffer: Mutex<Buffer>,
+    current: Mutex<Current>,
+    appended: AtomicU64,
+    written: AtomicU64,
+    synced: AtomicU64,
+    mode: AtomicU8,
+    /// Disk space could not be reserved: transactions that make data grow are refused.
+    full: AtomicBool,
+    /// Why nothing can be written any more, once a sync has failed.
+    failure: Mutex<Option<JournalError>>,
+    failed: AtomicBool,
+    wake: (Mutex<()>, Condvar),
+    after_sync: Mutex<Option<Box<dyn Fn(u64) + Send>>>,
+    first_segment: AtomicU64,
+}
+
+impl Journal {
+    /// Opens the journal in `folder` behind what was recovered from it.
+    pub fn open(folder: &Path, recovered: &Recovered, mode: SyncMode) -> Result<Journal, JournalError> {
+        let end = recovered.end;
+        let (file, start) = match recovered.last_segment {
+            Some(start) => {
+                let path = segment::path(folder, start);
+                let file = File::options().read(true).write(true).open(&path);
+                (file.map_err(|error| segment::failed("open", &path, &error))?, start)
+            }
+            None => (segment::create(folder, end)?, end),
+        };
+        let first = segment::list(folder)?.first().copied().unwrap_or(start);
+        let journal = Journal {
+            folder: folder.to_path_buf(),
+            buffer: Mutex::default(),
+            current: Mutex::new(Current {
+                file: Arc::new(file),
+                start,
+                end,
+                reserved: 0,
+                unsynced: Vec::new(),
+                spare: Vec::new(),
+            }),
+            appended: end.into(),
+            written: end.into(),
+            synced: end.into(),
+            mode: AtomicU8::new(mode as u8),
+            full: AtomicBool::new(false),
+            failure: Mutex::new(None),
+            failed: AtomicBool::new(false),
+            wake: Default::default(),
+            after_sync: Mutex::new(None),
+            first_segment: first.into(),
+        };
+        journal.sync_now()?;
+        journal.reserve_ahead();
+        Ok(journal)
+    }
+
+    /// Appends a record whose payload `fill` writes. Returns the position behind it.
+    #[inline]
+    pub fn append(&self, fill: impl FnOnce(&mut Vec<u8>)) -> u64 {
+        let mut buffer = self.buffer.lock();
+        let bytes = &mut buffer.bytes;
+        let start = bytes.len();
+        bytes.extend_from_slice(&[0; 8]);
+        fill(bytes);
+        let len =
+            u32::try_from(bytes.len() - start - 8).expect("a transaction's rows are limited far below 4 GB");
+        bytes[start..start + 4].copy_from_slice(&len.to_le_bytes());
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[start..start + 4]), &bytes[start + 8..]);
+        bytes[start + 4..start + 8].copy_from_slice(&crc.to_le_bytes());
+        let position = self.appended.load(Ordering::Relaxed) + u64::from(len) + 8;
+        self.appended.store(position, Ordering::Release);
+        position
+    }
+
+    /// Writes what is appended, at least up to `position`.
+    #[inline]
+    pub fn write(&self, position: u64) -> Result<(), JournalError> {
+        if self.written.load(Ordering::Acquire) >= position {
+            return Ok(());
+        }
+        self.write_buffer(position)
+    }
+
+    fn write_buffer(&self, position: u64) -> Result<(), JournalError> {
+        let mut current = self.current.lock();
+        if self.written.load(Ordering::Acquire) >= position {
+            return Ok(()); // another turn wrote ours with its own
+        }
+        self.check()?;
+        let spare = std::mem::take(&mut current.spare);
+        let mut bytes = std::mem::replace(&mut self.buffer.lock().bytes, spare);
+        if let Err(error) = self.write_bytes(&mut current, &bytes) {
+            // Nothing is lost: what came in meanwhile goes behind what could not be written.
+            let mut buffer = self.buffer.lock();
+            bytes.extend_from_slice(&buffer.bytes);
+            buffer.bytes = bytes;
+            self.full.store(true, Ordering::Release);
+            return Err(error);
+        }
+        self.written.store(current.end, Ordering::Release);
+        bytes.clear();
+        if bytes.capacity() <= KEPT_BUFFER {
+            current.spare = bytes;
+        }
+        let mode = self.mode();
+        drop(current);
+        if mode == SyncMode::Always {
+            drop(self.wake.0.lock()); // the thread is before its check or in its wait, never in between
+            self.wake.1.notify_one();
+        }
+        Ok(())
+    }
+
+    fn write_bytes(&self, current: &mut Current, bytes: &[u8]) -> Result<(), JournalError> {
+        if current.end - current.start >= SEGMENT_BYTES {
+            self.roll(current)?;
+        }
+        let offset = HEADER_BYTES + current.end - current.start;
+        let written = current.file.write_all_at(bytes, offset);
+        written
+            .map_err(|error| segment::failed("write", &segment::path(&self.folder, current.start), &error))?;
+        current.end += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Goes on in a new segment.
+    fn roll(&self, current: &mut Current) -> Result<(), JournalError> {
+        let file = segment::create(&self.folder, current.end)?;
+        let old = std::mem::replace(&mut current.file, Arc::new(file));
+        current.unsynced.push(old);
+        current.start = current.end;
+        current.reserved = 0;
+        Ok(())
+    }
+
+    /// Goes on in a new segment if no record written is needed (all are before `needed`) and there are many: the next start
+    /// need not read them.
+    pub fn roll_if_done(&self, needed: u64) -> Result<(), JournalError> {
+        let mut current = self.current.lock();
+        if needed < current.end || current.end - current.start < WORTH_ROLLING {
+            return Ok(());
+        }
+        self.roll(&mut current)
+    }
+
+    fn check(&self) -> Result<(), JournalError> {
+        if !self.failed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        Err(self.failure.lock().clone().unwrap_or_else(|| JournalError("the journal has failed".into())))
+    }
+
+    /// Syncs everything written to disk.
+    pub fn sync_now(&self) -> Result<(), JournalError> {
+        self.check()?;
+        let (files, end) = {
+            let mut current = self.current.lock();
+            let mut files = std::mem::take(&mut current.unsynced);
+            files.push(Arc::clone(&current.file));
+            (files, current.end)
+        };
+        for file in files {
+            if let Err(error) = file.sync_data() {
+                let error = segment::failed("sync the journal in", &self.folder, &error);
+                *self.failure.lock() = Some(error.clone());
+                self.failed.store(true, Ordering::Release);
+                tracing::error!("{error}; writes are refused until the server is restarted");
+                return Err(error);
+            }
+        }
+        self.synced.fetch_max(end, Ordering::AcqRel);
+        if let Some(tell) = &*self.after_sync.lock() {
+            tell(end);
+        }
+        Ok(())
+    }
+
+    /// Syncs if `position` is not durable yet.
+    pub fn sync_to(&self, position: u64) -> Result<(), JournalError> {
+        if self.synced.load(Ordering::Acquire) >= position {
+            return Ok(());
+        }
+        self.write(position)?;
+        self.sync_now()
+    }
+
+    /// Reserves disk space ahead of the records; notes whether the disk is full.
+    fn reserve_ahead(&self) {
+        let mut current = self.current.lock();
+        let offset = HEADER_BYTES + current.end - current.start;
+        if current.reserved >= offset + RESERVE_AHEAD {
+            return;
+        }
+        let from = current.reserved.max(offset);
+        match segment::reserve(&current.file, from, RESERVE_STEP) {
+            Ok(()) => {
+                current.reserved = from + RESERVE_STEP;
+                if self.full.swap(false, Ordering::AcqRel) {
+                    tracing::info!("there is room on the disk again: writes are accepted");
+                }
+            }
+            Err(error) => {
+                if !self.full.swap(true, Ordering::AcqRel) {
+                    tracing::error!(
+                        "no disk space for the journal ({error}): writes that grow the data are refused"
+                    );
+                }
+            }
+        }
+    }
+
+    /// The journal's thread: syncs as the mode says and reserves space, until `stop`.
+    pub fn run(&self, stop: &AtomicBool) {
+        let mut last_sync = Instant::now();
+        while !stop.load(Ordering::Acquire) {
+            let always = self.mode() == SyncMode::Always;
+            if !always || self.synced.load(Ordering::Acquire) == self.written.load(Ordering::Acquire) {
+                let mut guard = self.wake.0.lock();
+                if self.synced.load(Ordering::Acquire) == self.written.load(Ordering::Acquire) || !always {
+                    self.wake.1.wait_for(&mut guard, Duration::from_millis(if always { 5 } else { 50 }));
+                }
+            }
+            self.reserve_ahead();
+            let due = match self.mode() {
+                SyncMode::Always => true,
+                SyncMode::EverySecond => last_sync.elapsed() >= Duration::from_secs(1),
+                SyncMode::Never => false,
+            };
+            if due && self.synced.load(Ordering::Acquire) < self.written.load(Ordering::Acquire) {
+                // A failure is remembered and logged where it happens; here is nobody to tell.
+                let _ = self.sync_now();
+                last_sync = Instant::now();
+            }
+        }
+    }
+
+    /// Ends [`Journal::run`]'s wait.
+    pub fn wake(&self) {
+        self.wake.1.notify_all();
+    }
+
+    /// Removes segments whose records are all before `position`.
+    pub fn drop_before(&self, position: u64) -> Result<(), JournalError> {
+        let positions = segment::list(&self.folder)?;
+        for pair in positions.windows(2).filter(|pair| pair[1] <= position) {
+            let path = segment::path(&self.folder, pair[0]);
+            std::fs::remove_file(&path).map_err(|error| segment::failed("remove", &path, &error))?;
+            self.first_segment.store(pair[1], Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// `tell` is called with the durable position after each sync.
+    pub fn after_sync(&self, tell: Box<dyn Fn(u64) + Send>) {
+        *self.after_sync.lock() = Some(tell);
+    }
+
+    /// When the journal is synced.
+    #[inline]
+    pub fn mode(&self) -> SyncMode {
+        match self.mode.load(Ordering::Relaxed) {
+            0 => SyncMode::Always,
+            1 => SyncMode::EverySecond,
+            _ => SyncMode::Never,
+        }
+    }
+
+    /// Changes when the journal is synced.
+    pub fn set_mode(&self, mode: SyncMode) {
+        self.mode.store(mode as u8, Ordering::Relaxed);
+        self.wake();
+    }
+
+    /// Position behind the last record appended.
+    pub fn appended(&self) -> u64 {
+        self.appended.load(Ordering::Acquire)
+    }
+
+    /// Position up to which a power loss loses nothing.
+    pub fn synced(&self) -> u64 {
+        self.synced.load(Ordering::Acquire)
+    }
+
+    /// Bytes on disk that hold records.
+    pub fn disk_bytes(&self) -> u64 {
+        self.written.load(Ordering::Acquire) - self.first_segment.load(Ordering::Acquire)
+    }
+
+    /// Whether transactions that make data grow must be refused.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+
+    /// Whether every transaction must be refused, and why.
+    pub fn failure(&self) -> Option<JournalError> {
+        self.failed.load(Ordering::Acquire).then(|| self.failure.lock().clone()).flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::put_number;
+    use super::*;
+    use crate::base::ids::{Epoch, Lsn, PartitionId};
+    use crate::store::journal::{encode_section, read_all};
+    use crate::store::record::Operation;
+
+    fn append(journal: &Journal, lsn: u64) -> u64 {
+        let operation = Operation::Database { number: 1, id: lsn as u32 };
+        journal.append(|out| {
+            put_number(out, 1);
+            encode_section(out, PartitionId(0), Epoch(1), Lsn(lsn), std::iter::once(&operation));
+        })
+    }
+
+    fn lsns(folder: &Path) -> Result<(Vec<u64>, Recovered), JournalError> {
+        let mut found = Vec::new();
+        let recovered = read_all(folder, |_, sections| {
+            found.push(sections[0].lsn.0);
+            Ok(())
+        })?;
+        Ok((found, recovered))
+    }
+
+    #[test]
+    fn what_was_written_is_read_back_and_a_torn_tail_is_cut() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let journal = Journal::open(folder.path(), &Recovered::default(), SyncMode::Never).expect("opens");
+        let positions: Vec<u64> = (1..=3).map(|lsn| append(&journal, lsn)).collect();
+        journal.write(positions[2]).expect("writes");
+        drop(journal);
+        let (found, recovered) = lsns(folder.path()).expect("reads");
+        assert_eq!((found, recovered.end, recovered.cut), (vec![1, 2, 3], positions[2], 0));
+
+        let file = segment::path(folder.path(), 0);
+        let whole = std::fs::read(&file).expect("reads");
+        for cut in 1..(positions[2] - positions[1]) as usize {
+            std::fs::write(&file, &whole[..whole.len() - cut]).expect("writes");
+            let (found, recovered) = lsns(folder.path()).expect("a torn tail is no damage");
+            assert_eq!((found, recovered.end), (vec![1, 2], positions[1]));
+        }
+    }
+
+    #[test]
+    fn damage_before_whole_records_stops_the_start() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let journal = Journal::open(folder.path(), &Recovered::default(), SyncMode::Never).expect("opens");
+        let positions: Vec<u64> = (1..=3).map(|lsn| append(&journal, lsn)).collect();
+        journal.write(positions[2]).expect("writes");
+        drop(journal);
+        let file = segment::path(folder.path(), 0);
+        let whole = std::fs::read(&file).expect("reads");
+        for at in 0..(HEADER_BYTES + positions[1]) as usize {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x40;
+            std::fs::write(&file, &bytes).expect("writes");
+            let error = lsns(folder.path()).expect_err("damage is seen");
+            assert!(error.0.contains("damaged"), "byte {at}: {error}");
+            assert_eq!(std::fs::read(&file).expect("reads"), bytes, "nothing was changed");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What the layers above choose for the store, and what they can ask about it.
+
+use super::eviction::Policy;
+use super::journal::SyncMode;
+
+/// What can be changed while the store is open.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// When the journal is synced.
+    pub sync: SyncMode,
+    /// Journal bytes that recovery may have to replay, about: a checkpoint is due beyond.
+    pub checkpoint_journal_bytes: u64,
+    /// Bytes of rows newer than the trees: a checkpoint is due beyond.
+    pub checkpoint_overlay_bytes: u64,
+    /// Seconds after which even a small overlay is checkpointed.
+    pub checkpoint_age_s: u32,
+    /// Bytes of rows kept in memory, dirty ones included if there is room.
+    pub row_cache_bytes: u64,
+    /// Which keys are evicted, for the access clock.
+    pub policy: Policy,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            sync: SyncMode::EverySecond,
+            checkpoint_journal_bytes: 512 << 20,
+            checkpoint_overlay_bytes: 256 << 20,
+            checkpoint_age_s: 60,
+            row_cache_bytes: 1 << 30,
+            policy: Policy::NoEviction,
+        }
+    }
+}
+
+/// What the store is doing, in numbers. Bytes and counts are of this moment, totals since the start.
+#[derive(Clone, Debug, Default)]
+pub struct StoreStatus {
+    /// Number of partitions.
+    pub partitions: u16,
+    /// Stored bytes of data, as `maxmemory` counts them.
+    pub data_bytes: u64,
+    /// Rows in memory.
+    pub memory_rows: u64,
+    /// Bytes of rows in memory and their tables.
+    pub memory_bytes: u64,
+    /// Bytes committed since the last checkpoints.
+    pub overlay_bytes: u64,
+    /// Journal bytes on disk.
+    pub journal_bytes: u64,
+    /// Position behind the last record appended to the journal.
+    pub journal_position: u64,
+    /// Position up to which a power loss loses nothing.
+    pub durable_position: u64,
+    /// Bytes of the trees' files.
+    pub tree_bytes: u64,
+    /// Transactions committed (sum of LSNs).
+    pub transactions: u64,
+    /// Checkpoints of partitions done.
+    pub checkpoints: u64,
+    /// Rows they wrote.
+    pub checkpointed_rows: u64,
+    /// Milliseconds of the last one.
+    pub last_checkpoint_ms: u64,
+    /// Unix seconds of the last one that left nothing dirty; the start, before.
+    pub last_save_s: i64,
+    /// Whether the last checkpoint failed, and why.
+    pub checkpoint_error: Option<String>,
+    /// Emptied databases and dropped collections that are not yet removed.
+    pub garbage_pending: u64,
+    /// Records replayed at the start.
+    pub recovered_records: u64,
+    /// Bytes of a torn tail cut at the start.
+    pub recovered_cut_bytes: u64,
+}

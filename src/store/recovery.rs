@@ -1,0 +1,234 @@
+//! Opening a data folder: trees as they are, then the journal from each tree's LSN on.
+//!
+//! ```text
+//! node.toml            format = 1, partitions = N, node = <id>; locked while the server runs
+//! journal/             see store::journal
+//! partitions/NNNN/     one LMDB environment a partition, see store::tree
+//! ```
+
+use super::journal::{self, JournalError, Recovered, Section};
+use super::partition::{Database, Partition, Prior};
+use super::record::Operation;
+use super::row;
+use super::tree::{Environment, Tree, TreeError};
+use super::{Interrupt, deadlines, table, watch};
+use crate::base::ids::{Epoch, Lsn, PartitionId};
+use parking_lot::Mutex;
+use rustix::fs::{FlockOperation, flock};
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+/// The version of the data folder this program writes.
+const FORMAT: u32 = 1;
+/// Physical ids of emptied databases begin here; below, id and number are the same.
+pub const FIRST_NEW_DATABASE_ID: u32 = 1 << 16;
+
+/// Why a data folder could not be opened, in words that say what to do.
+#[derive(Debug)]
+pub struct OpenError(pub String);
+
+impl std::fmt::Display for OpenError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+impl From<TreeError> for OpenError {
+    fn from(error: TreeError) -> OpenError {
+        OpenError(format!("a partition's tree cannot be opened: {error}"))
+    }
+}
+
+impl From<JournalError> for OpenError {
+    fn from(error: JournalError) -> OpenError {
+        OpenError(error.0)
+    }
+}
+
+impl From<Interrupt> for JournalError {
+    fn from(interrupt: Interrupt) -> JournalError {
+        JournalError(format!("a row could not be read while recovering: {interrupt:?}"))
+    }
+}
+
+/// What `node.toml` says, and the lock on the data folder.
+pub struct Manifest {
+    /// Number of partitions, fixed when the data was made.
+    pub partitions: u16,
+    /// This node's identity.
+    pub node: String,
+    /// Held while the folder is in use.
+    _lock: File,
+}
+
+/// An opened data folder.
+pub struct Opened {
+    pub manifest: Manifest,
+    pub partitions: Vec<Mutex<Partition>>,
+    pub environments: Vec<Arc<Environment>>,
+    pub recovered: Recovered,
+    /// Records that the trees did not know.
+    pub replayed: u64,
+}
+
+/// Opens the data folder `folder`, or makes it with `partitions` partitions. Partitions have `databases` databases at least.
+pub fn open(folder: &Path, partitions: u16, databases: u16) -> Result<Opened, OpenError> {
+    let manifest = open_manifest(folder, partitions)?;
+    let mut environments = Vec::new();
+    let mut opened = Vec::new();
+    for id in 0..manifest.partitions {
+        let environment = Environment::open(&folder.join("partitions").join(format!("{id:04}")))?;
+        opened.push(open_partition(PartitionId(id), &environment, databases)?);
+        environments.push(environment);
+    }
+    let journal_folder = folder.join("journal");
+    std::fs::create_dir_all(&journal_folder).map_err(|error| failed("create", &journal_folder, &error))?;
+    let mut replayed = 0;
+    let recovered = journal::read_all(&journal_folder, |position, sections| {
+        let mut any = false;
+        for section in sections {
+            any |= replay(&mut opened, position, section)?;
+        }
+        replayed += u64::from(any);
+        Ok(())
+    })?;
+    let partitions = opened.into_iter().map(Mutex::new).collect();
+    Ok(Opened { manifest, partitions, environments, recovered, replayed })
+}
+
+/// A partition without rows.
+pub fn empty_partition(id: PartitionId, databases: u16, tree: Tree) -> Partition {
+    Partition {
+        id,
+        epoch: Epoch(1),
+        lsn: Lsn(0),
+        databases: (0..u32::from(databases)).map(Database::new).collect(),
+        next_database_id: FIRST_NEW_DATABASE_ID,
+        items: table::RowTable::new(0),
+        deadlines: deadlines::Deadlines::default(),
+        watches: watch::Watches::default(),
+        staged: Vec::new(),
+        staged_databases: Vec::new(),
+        uids_made: 0,
+        scratch: Vec::new(),
+        generation: 1,
+        frozen: None,
+        clean: 0,
+        dropped: Vec::new(),
+        emptied: Vec::new(),
+        dirty_bytes: 0,
+        dirty_since: None,
+        tree,
+    }
+}
+
+fn open_partition(
+    id: PartitionId,
+    environment: &Arc<Environment>,
+    databases: u16,
+) -> Result<Partition, OpenError> {
+    let mut partition = empty_partition(id, databases, Tree::open(environment)?);
+    if let Some(state) = environment.state()? {
+        (partition.epoch, partition.lsn) = (state.epoch, state.lsn);
+        partition.next_database_id = state.next_database_id;
+        for (number, (id, counters)) in state.databases.into_iter().enumerate() {
+            if number == partition.databases.len() {
+                partition.databases.push(Database::new(id));
+            }
+            let database = &mut partition.databases[number];
+            (database.id, database.counters) = (id, counters);
+        }
+    }
+    Ok(partition)
+}
+
+/// Applies one partition's part of a journaled transaction, unless its tree knows it. Returns whether it did.
+fn replay(partitions: &mut [Partition], position: u64, section: Section) -> Result<bool, JournalError> {
+    let Some(partition) = partitions.get_mut(section.partition.0 as usize) else {
+        return Err(JournalError(format!(
+            "the journal names partition {}, which does not exist",
+            section.partition
+        )));
+    };
+    if section.lsn <= partition.lsn {
+        return Ok(false);
+    }
+    if section.lsn.0 != partition.lsn.0 + 1 {
+        return Err(JournalError(format!(
+            "the journal lacks transactions of partition {}: {} follows {}. A segment file is missing",
+            partition.id, section.lsn, partition.lsn
+        )));
+    }
+    (partition.lsn, partition.epoch) = (section.lsn, section.epoch);
+    partition.dirty_since.get_or_insert((position, 0));
+    for operation in section.operations {
+        let prior = match &operation {
+            Operation::Key(row) => prior_of(partition, row)?,
+            _ => None,
+        };
+        partition.apply(operation, prior, 0);
+    }
+    Ok(true)
+}
+
+fn prior_of(partition: &mut Partition, made: &crate::base::blob::Blob) -> Result<Option<Prior>, Interrupt> {
+    let (id, slot, position) = row::position_of(made.key());
+    let Some(index) = partition.databases.iter().position(|database| database.id == id) else {
+        return Ok(None);
+    };
+    let name = row::name_of(made);
+    let prefix = |id| row::key_prefix(id, slot, position);
+    Ok(partition.key_row(index, made.head().hash, name, prefix, |_| ())?.as_ref().and_then(Prior::of))
+}
+
+fn open_manifest(folder: &Path, partitions: u16) -> Result<Manifest, OpenError> {
+    std::fs::create_dir_all(folder).map_err(|error| failed("create", folder, &error))?;
+    let path = folder.join("node.toml");
+    let open = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
+    let mut file = open.map_err(|error| failed("open", &path, &error))?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+        OpenError(format!(
+            "{} is in use by another server: stop it, or choose another --dir",
+            folder.display()
+        ))
+    })?;
+    let mut text = String::new();
+    file.read_to_string(&mut text).map_err(|error| failed("read", &path, &error))?;
+    if text.is_empty() {
+        let node: String = format!("{:016x}{:04x}", rand::random::<u64>(), rand::random::<u16>());
+        let text = format!("format = {FORMAT}\npartitions = {partitions}\nnode = \"{node}\"\n");
+        let write = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+        let synced = write.and_then(|()| File::open(folder)?.sync_all());
+        synced.map_err(|error| failed("write", &path, &error))?;
+        return Ok(Manifest { partitions, node, _lock: file });
+    }
+    let value = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.trim_start().strip_prefix('='));
+        line.map(|value| value.trim().trim_matches('"').to_owned())
+            .ok_or_else(|| OpenError(format!("{} has no line for {name}", path.display())))
+    };
+    let format = value("format")?;
+    if format != FORMAT.to_string() {
+        return Err(OpenError(format!(
+            "{} has format {format}, this program knows {FORMAT}",
+            folder.display()
+        )));
+    }
+    let count: u16 = value("partitions")?
+        .parse()
+        .ok()
+        .filter(|count| (1..=16_384).contains(count))
+        .ok_or_else(|| OpenError(format!("{} has no sensible number of partitions", path.display())))?;
+    if count != partitions {
+        tracing::warn!("the data has {count} partitions; the configured {partitions} concern new data only");
+    }
+    Ok(Manifest { partitions: count, node: value("node")?, _lock: file })
+}
+
+fn failed(what: &str, path: &Path, error: &std::io::Error) -> OpenError {
+    OpenError(format!("cannot {what} {}: {error}", path.display()))
+}
