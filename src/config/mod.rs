@@ -171,7 +171,11 @@ impl Parameters {
             return Err("ERR The server is running without a config file".to_owned());
         };
         let state = self.0.state.lock();
-        rewrite::file(path, &state.values).map_err(|error| format!("ERR Rewriting config file: {error}"))
+        rewrite::file(path, &state.values).map_err(|error| {
+            // Rust adds " (os error N)" to the system's words, Redis does not.
+            let text = error.to_string();
+            format!("ERR Rewriting config file: {}", text.split(" (os error").next().unwrap_or_default())
+        })
     }
 }
 

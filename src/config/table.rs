@@ -139,7 +139,7 @@ pub const PARAMETERS: &[Parameter] = &[
     row("shutdown-timeout", COUNT, "10").effective(),
     row("shutdown-on-sigint", SHUTDOWN, "default"),
     row("shutdown-on-sigterm", SHUTDOWN, "default"),
-    row("databases", Int { min: 1, max: INT }, "16").immutable().effective(),
+    row("databases", Int { min: 1, max: 1 << 16 }, "16").immutable().effective(),
     row("hz", Clamped { min: 1, max: 500 }, "10").effective(),
     row("dynamic-hz", Bool, "yes"),
     row("disable-thp", Bool, "yes").immutable(),
@@ -197,7 +197,7 @@ pub const PARAMETERS: &[Parameter] = &[
     row("rdb-save-incremental-fsync", Bool, "yes"),
     row("rdb-key-save-delay", Int { min: -INT - 1, max: INT }, "0").hidden(),
     row("key-load-delay", Int { min: -INT - 1, max: INT }, "0").hidden(),
-    row("loading-process-events-interval-bytes", Memory { min: 1024, max: INT as u64 }, "2mb").hidden(),
+    row("loading-process-events-interval-bytes", Int { min: 1024, max: INT }, "2097152").hidden(),
     row("sanitize-dump-payload", Word(&["no", "yes", "clients"]), "no"),
     row("no-appendfsync-on-rewrite", Bool, "no"),
     row("auto-aof-rewrite-percentage", COUNT, "100"),
@@ -209,18 +209,18 @@ pub const PARAMETERS: &[Parameter] = &[
     row("aof-disable-auto-gc", Bool, "no"),
     // --- collections: up to which size they are small
     row("hash-max-listpack-entries", LONG_COUNT, "512").alias("hash-max-ziplist-entries").effective(),
-    row("hash-max-listpack-value", UNSIGNED_BYTES, "64").alias("hash-max-ziplist-value").effective(),
+    row("hash-max-listpack-value", BYTES, "64").alias("hash-max-ziplist-value").effective(),
     row("list-max-listpack-size", Int { min: -INT - 1, max: INT }, "-2")
         .alias("list-max-ziplist-size")
         .effective(),
     row("list-compress-depth", COUNT, "0"),
     row("set-max-intset-entries", LONG_COUNT, "512").effective(),
     row("set-max-listpack-entries", LONG_COUNT, "128").effective(),
-    row("set-max-listpack-value", UNSIGNED_BYTES, "64").effective(),
+    row("set-max-listpack-value", BYTES, "64").effective(),
     row("zset-max-listpack-entries", LONG_COUNT, "128").alias("zset-max-ziplist-entries").effective(),
-    row("zset-max-listpack-value", UNSIGNED_BYTES, "64").alias("zset-max-ziplist-value").effective(),
-    row("hll-sparse-max-bytes", UNSIGNED_BYTES, "3000").effective(),
-    row("stream-node-max-bytes", UNSIGNED_BYTES, "4kb").effective(),
+    row("zset-max-listpack-value", BYTES, "64").alias("zset-max-ziplist-value").effective(),
+    row("hll-sparse-max-bytes", BYTES, "3000").effective(),
+    row("stream-node-max-bytes", BYTES, "4kb").effective(),
     row("stream-node-max-entries", LONG_COUNT, "100").effective(),
     // --- observing
     row("slowlog-log-slower-than", Int { min: -1, max: LONG }, "10000").effective(),
@@ -316,6 +316,11 @@ pub fn find(name: &[u8]) -> Option<(usize, &'static str)> {
     PARAMETERS.iter().enumerate().find_map(|(index, row)| {
         names(row).find(|known| name.eq_ignore_ascii_case(known.as_bytes())).map(|known| (index, known))
     })
+}
+
+/// Whether the value of the parameter called `name` must not be in a log (SLOWLOG, MONITOR).
+pub fn is_sensitive(name: &[u8]) -> bool {
+    find(name).is_some_and(|(index, _)| PARAMETERS[index].sensitive)
 }
 
 /// The name, then the alias if there is one.

@@ -269,3 +269,37 @@ fn a_secret_is_not_printed() {
     let parameters = Parameters::with(&["requirepass hush"]).expect("valid");
     assert!(!format!("{:?}", parameters.snapshot()).contains("hush"));
 }
+
+#[test]
+fn redis_parameters_have_their_names_and_defaults() {
+    // CONFIG GET * of redis-server 7.0.15 without configuration, sorted; the port and folder of the recording taken out.
+    const RECORDED: &str = include_str!("redis-7.0-parameters.txt");
+    const WANTED: [&str; 2] = ["appendonly", "dir"]; // every write is journaled; data has its own folder
+    const NEWER: [&str; 4] = [
+        "cluster-announce-human-nodename",
+        "locale-collate",
+        "set-max-listpack-entries",
+        "set-max-listpack-value",
+    ];
+    const OURS: [&str; 6] = [
+        "checkpoint-age",
+        "checkpoint-journal-size",
+        "checkpoint-overlay-size",
+        "partitions",
+        "row-cache-size",
+        "runtime-threads",
+    ];
+    let shown = get(&Parameters::default(), "*");
+    let mut others: Vec<&str> = shown.iter().map(|(name, _)| name.as_str()).collect();
+    for line in RECORDED.lines() {
+        let (name, default) = line.split_once('\t').expect("name and value");
+        let found = shown.iter().find(|(known, _)| known == name);
+        let (_, value) = found.unwrap_or_else(|| panic!("{name} is missing"));
+        assert!(WANTED.contains(&name) || value == default, "{name}: {value} instead of {default}");
+        others.retain(|other| *other != name);
+    }
+    others.sort_unstable();
+    let mut expected: Vec<&str> = NEWER.into_iter().chain(OURS).collect();
+    expected.sort_unstable();
+    assert_eq!(others, expected);
+}
