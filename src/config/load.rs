@@ -84,12 +84,10 @@ fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// The directive in an environment variable. `None` if it is not ours: another prefix, or one of those that Kubernetes sets for
-/// a service that happens to be called "larder" (`LARDER_SERVICE_HOST`, `LARDER_PORT=tcp://…`).
+/// The directive in an environment variable; `None` if it is not ours.
 fn from_environment(name: &str, value: &str) -> Option<Directive> {
     let rest = name.strip_prefix(PREFIX)?;
-    let is_link = rest.starts_with("SERVICE_") || rest.starts_with("PORT_") || value.starts_with("tcp://");
-    if is_link {
+    if is_service_link(rest, value) {
         return None;
     }
     let folded = rest.to_ascii_lowercase().replace('_', "-");
@@ -99,6 +97,17 @@ fn from_environment(name: &str, value: &str) -> Option<Directive> {
         words: vec![name_word, value.as_bytes().to_vec()],
         origin: Origin::Environment(name.to_owned()),
     })
+}
+
+/// Whether Kubernetes set this variable because a service is called `larder` or `larder-…`: `LARDER_SERVICE_HOST`,
+/// `LARDER_MAIN_PORT_6379_TCP_ADDR`, `LARDER_PORT=tcp://…`. A start must not fail over these.
+fn is_service_link(rest: &str, value: &str) -> bool {
+    let rest = format!("_{rest}");
+    let mut after_ports = rest.split("_PORT_").skip(1);
+    rest.ends_with("_SERVICE_HOST")
+        || rest.contains("_SERVICE_PORT")
+        || after_ports.any(|after| after.starts_with(|first: char| first.is_ascii_digit()))
+        || (rest.ends_with("_PORT") && value.contains("://"))
 }
 
 /// Values as far as they are read.

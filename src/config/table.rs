@@ -139,7 +139,7 @@ pub const PARAMETERS: &[Parameter] = &[
     row("shutdown-timeout", COUNT, "10").effective(),
     row("shutdown-on-sigint", SHUTDOWN, "default"),
     row("shutdown-on-sigterm", SHUTDOWN, "default"),
-    row("databases", Int { min: 1, max: 1 << 16 }, "16").immutable().effective(),
+    row("databases", Int { min: 1, max: 65_535 }, "16").immutable().effective(),
     row("hz", Clamped { min: 1, max: 500 }, "10").effective(),
     row("dynamic-hz", Bool, "yes"),
     row("disable-thp", Bool, "yes").immutable(),

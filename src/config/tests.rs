@@ -219,6 +219,10 @@ fn later_sources_win() {
             ("LARDER_REQUIREPASS", "a b # c"),
             ("LARDER_PORT", "tcp://10.0.0.1:6379"),
             ("LARDER_SERVICE_HOST", "10.0.0.1"),
+            ("LARDER_SERVICE_PORT_CLIENTS", "6379"),
+            ("LARDER_MAIN_SERVICE_PORT", "6379"),
+            ("LARDER_MAIN_PORT", "tcp://10.0.0.1:6379"),
+            ("LARDER_MAIN_PORT_6379_TCP_ADDR", "10.0.0.1"),
             ("PATH", "/bin"),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -268,6 +272,24 @@ fn what_cannot_be_switched_on_is_refused_later_and_ignored_at_the_start() {
 fn a_secret_is_not_printed() {
     let parameters = Parameters::with(&["requirepass hush"]).expect("valid");
     assert!(!format!("{:?}", parameters.snapshot()).contains("hush"));
+}
+
+#[test]
+fn an_unknown_variable_of_ours_is_an_error() {
+    let environment = vec![("LARDER_MAXMEMROY".to_owned(), "1gb".to_owned())];
+    let error =
+        Parameters::load(&Sources { environment, ..Sources::default() }).err().expect("refused").to_string();
+    assert!(error.contains("environment variable LARDER_MAXMEMROY\n>>> 'maxmemroy'"), "{error}");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_words_make_a_kind_panic(words in proptest::collection::vec("[0-9a-z%. /-]{0,12}|\\PC{0,6}", 0..9)) {
+        let words: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
+        for row in PARAMETERS {
+            let _ = row.kind.read(&words, row.default.as_bytes());
+        }
+    }
 }
 
 #[test]
