@@ -4,27 +4,35 @@
 //! reader does not compile. Everything else derives from [`GROUPS`].
 
 pub mod categories;
+mod client;
 mod command;
 mod config;
+mod connection;
 mod databases;
 mod docs;
+pub mod execute;
 mod expiry;
 mod help;
 mod keys;
 pub mod keys_of;
+pub mod record;
 mod scan;
 pub mod table;
+mod transactions;
 
 pub use command::{Command, Failure, Handler, Outcome, Request, container, read, session, write};
+pub use connection::REDIS_VERSION;
 pub use help::help;
 
 /// The groups, in the order of the documentation. One line each, so that neighbours do not meet when branches do.
 #[rustfmt::skip]
 pub const GROUPS: &[&[Command]] = &[
     config::COMMANDS,
+    connection::COMMANDS,
     databases::COMMANDS,
     docs::COMMANDS,
     expiry::COMMANDS,
     keys::COMMANDS,
     scan::COMMANDS,
+    transactions::COMMANDS,
 ];

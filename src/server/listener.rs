@@ -26,10 +26,10 @@ pub struct Address {
 ///
 /// # Errors
 /// A name that does not resolve.
-pub fn addresses(bind: &str, port: u16) -> io::Result<Vec<Address>> {
+pub fn addresses(bind: &[String], port: u16) -> io::Result<Vec<Address>> {
     let mut found = Vec::new();
-    for word in bind.split_whitespace().map(|word| word.trim_matches('"')).filter(|word| !word.is_empty()) {
-        let (name, is_optional) = word.strip_prefix('-').map_or((word, false), |name| (name, true));
+    for word in bind.iter().filter(|word| !word.is_empty()) {
+        let (name, is_optional) = word.strip_prefix('-').map_or((word.as_str(), false), |name| (name, true));
         let mut push = |socket| found.push(Address { socket, is_optional });
         match name {
             "*" => push((Ipv4Addr::UNSPECIFIED, port).into()),
@@ -135,11 +135,11 @@ mod tests {
 
     #[test]
     fn bind_words_are_those_of_redis() {
-        let found = addresses("127.0.0.1 -::1 * -::*", 7).expect("addresses");
+        let found = addresses(&["127.0.0.1", "-::1", "*", "-::*"].map(str::to_owned), 7).expect("addresses");
         let texts: Vec<String> =
             found.iter().map(|a| format!("{}{}", if a.is_optional { "-" } else { "" }, a.socket)).collect();
         assert_eq!(texts, ["127.0.0.1:7", "-[::1]:7", "0.0.0.0:7", "-[::]:7"]);
-        assert_eq!(addresses("\"\"", 7).expect("none"), []);
+        assert_eq!(addresses(&[String::new()], 7).expect("none"), []);
     }
 
     #[test]

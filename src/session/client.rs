@@ -40,8 +40,8 @@ pub struct Profile {
     pub database: u16,
     /// The version of the protocol.
     pub version: Version,
-    /// The last command: its name, and that of its subcommand or nothing.
-    pub command: (&'static str, &'static str),
+    /// The last command: `get`, `config|get`.
+    pub command: &'static str,
     /// Commands queued since MULTI, and their bytes.
     pub queued: Option<(usize, usize)>,
     /// Whether a watched key has changed.
@@ -112,6 +112,7 @@ pub struct Client {
     mailbox: Mutex<Mailbox>,
     has_mail: AtomicBool,
     is_killed: AtomicBool,
+    is_waiting: AtomicBool,
 }
 
 impl Client {
@@ -129,6 +130,7 @@ impl Client {
             mailbox: Mutex::default(),
             has_mail: AtomicBool::new(false),
             is_killed: AtomicBool::new(false),
+            is_waiting: AtomicBool::new(false),
         }
     }
 
@@ -210,6 +212,16 @@ impl Client {
         self.send(Letter::Retry);
     }
 
+    /// Whether it waits in a blocking command, so that CLIENT UNBLOCK means something.
+    pub fn is_waiting(&self) -> bool {
+        self.is_waiting.load(Ordering::Acquire)
+    }
+
+    /// It begins or ends to wait in a blocking command.
+    pub fn set_waiting(&self, is_waiting: bool) {
+        self.is_waiting.store(is_waiting, Ordering::Release);
+    }
+
     /// Whether the connection was ordered to close.
     pub fn is_killed(&self) -> bool {
         self.is_killed.load(Ordering::Acquire)
@@ -228,8 +240,6 @@ impl Client {
     pub fn describe(&self, now_ms: i64) -> Vec<u8> {
         let profile = self.profile();
         let seconds_since = |ms: i64| (now_ms - ms).max(0) / 1000;
-        let (command, subcommand) = profile.command;
-        let bar = if subcommand.is_empty() { "" } else { "|" };
         let (queued, queued_len) = profile.queued.map_or((-1, 0), |(count, bytes)| (count as i64, bytes));
         let (input_len, output_len) = (self.input_len(), self.output_len());
         let head = format!(
@@ -239,7 +249,7 @@ impl Client {
         let tail = format!(
             " age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={queued} qbuf={input_len} qbuf-free=0 \
              argv-mem=0 multi-mem={queued_len} rbs={output_len} rbp={output_len} obl={output_len} oll=0 omem=0 \
-             tot-mem={} events=r cmd={}{bar}{subcommand} user={} redir=-1 resp={} lib-name={} lib-ver={}",
+             tot-mem={} events=r cmd={} user={} redir=-1 resp={} lib-name={} lib-ver={}",
             seconds_since(self.connected_ms),
             seconds_since(self.last_seen_ms()),
             self.flag_letters(&profile),
@@ -248,7 +258,7 @@ impl Client {
             profile.patterns,
             profile.shard_channels,
             input_len + output_len + queued_len + std::mem::size_of::<Client>(),
-            if command.is_empty() { "NULL" } else { command },
+            if profile.command.is_empty() { "NULL" } else { profile.command },
             profile.user,
             profile.version.number(),
             profile.library_name,
@@ -285,7 +295,7 @@ mod tests {
         client.set_profile(Profile {
             name: b"n".to_vec(),
             user: "default".into(),
-            command: ("client", "list"),
+            command: "client|list",
             ..Profile::default()
         });
         let line = String::from_utf8(client.describe(4000)).expect("text");

@@ -4,11 +4,13 @@ use super::clients::Clients;
 use super::monitor::Monitors;
 use super::pause::Pause;
 use super::stop::Stop;
-use crate::config::Parameters;
+use crate::config::{Parameters, Settings};
 use crate::observability::latency::LatencyMonitor;
 use crate::observability::slowlog::SlowLog;
 use crate::observability::statistics::Statistics;
 use crate::store::Store;
+use arc_swap::Guard;
+use std::sync::Arc;
 
 /// What all sessions share.
 pub struct Service {
@@ -30,6 +32,8 @@ pub struct Service {
     pub slowlog: SlowLog,
     /// What took longer than `latency-monitor-threshold`.
     pub latency: LatencyMonitor,
+    /// Times commands.
+    pub clock: quanta::Clock,
 }
 
 impl Service {
@@ -45,6 +49,13 @@ impl Service {
             statistics: Statistics::new(commands),
             slowlog: SlowLog::default(),
             latency: LatencyMonitor::default(),
+            clock: quanta::Clock::new(),
         }
+    }
+
+    /// The settings in force.
+    #[inline]
+    pub fn settings(&self) -> Guard<Arc<Settings>> {
+        self.parameters.settings()
     }
 }

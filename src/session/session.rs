@@ -54,7 +54,7 @@ pub struct Session {
     /// Name and version of the client library.
     pub library: (String, String),
     /// Commands queued since MULTI.
-    pub multi: Option<Multi>,
+    pub multi: Option<Box<Multi>>,
     /// Keys watched.
     pub watched: Watched,
     /// Whether replies are sent.
@@ -71,10 +71,12 @@ pub struct Session {
     pub is_no_touch: bool,
     /// It waits in a blocking command or for the end of a pause.
     pub is_blocked: bool,
-    /// The last command: its name, and that of its subcommand or nothing.
-    pub command: (&'static str, &'static str),
+    /// The last command: `get`, `config|get`.
+    pub command: &'static str,
     /// Where the journal stood after its last write: to be flushed before a reply leaves.
     pub journal_position: u64,
+    /// What the clock said when the last command ended, or the turn began.
+    pub clock: u64,
     is_changed: bool,
 }
 
@@ -99,17 +101,18 @@ impl Session {
             is_no_evict: false,
             is_no_touch: false,
             is_blocked: false,
-            command: ("", ""),
+            command: "",
             journal_position: 0,
+            clock: 0,
             is_changed: true,
         }
     }
 
     /// Notes which command runs.
     #[inline]
-    pub fn note_command(&mut self, name: &'static str, subcommand: &'static str) {
-        if !std::ptr::eq(self.command.0, name) || !std::ptr::eq(self.command.1, subcommand) {
-            self.command = (name, subcommand);
+    pub fn note_command(&mut self, name: &'static str) {
+        if !std::ptr::eq(self.command, name) {
+            self.command = name;
             self.is_changed = true;
         }
     }

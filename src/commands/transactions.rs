@@ -1,0 +1,220 @@
+//! Transactions: MULTI, EXEC, DISCARD, WATCH, UNWATCH.
+//!
+//! EXEC runs all queued commands in one transaction over the partitions of all their keys and of the watched ones. A command
+//! that fails is rolled back alone; its error stands in its place and the others count, as in Redis. Commands that concern
+//! neither data nor this connection (CONFIG, INFO, PUBLISH, …) may look at the store themselves and must not find it locked:
+//! they run right after the commit, and their replies are put where they belong.
+
+use super::execute::{partitions_of, until_fetched};
+use super::table::{self, Entry};
+use super::{Command, Failure, Handler, Outcome, Request, record, session};
+use crate::protocol::args::Args;
+use crate::protocol::error::{self, ErrorReply};
+use crate::protocol::reply::Reply;
+use crate::protocol::spec::access::RO;
+use crate::protocol::spec::flag::{ALLOW_BUSY, FAST, LOADING, NOSCRIPT, SKIP_SLOWLOG, STALE};
+use crate::protocol::spec::syntax::key;
+use crate::protocol::spec::{Flags, Group, KeySpec};
+use crate::session::multi::Queued;
+use crate::session::session::Session;
+use crate::store::{Key, PartitionSet, Transaction};
+
+const ALWAYS: Flags = NOSCRIPT.and(LOADING).and(STALE);
+
+/// Declarations of these commands.
+pub const COMMANDS: &[Command] = &[
+    session("multi", multi)
+        .arity(1)
+        .flags(ALWAYS.and(FAST).and(ALLOW_BUSY))
+        .group(Group::Transactions)
+        .since("1.2.0")
+        .complexity("O(1)")
+        .summary("Begins a transaction: commands are queued until EXEC."),
+    session("exec", exec)
+        .arity(1)
+        .flags(ALWAYS.and(SKIP_SLOWLOG))
+        .group(Group::Transactions)
+        .since("1.2.0")
+        .complexity("That of the queued commands.")
+        .summary("Runs the queued commands as one transaction."),
+    session("discard", discard)
+        .arity(1)
+        .flags(ALWAYS.and(FAST).and(ALLOW_BUSY))
+        .group(Group::Transactions)
+        .since("2.0.0")
+        .complexity("O(N) for N queued commands.")
+        .summary("Drops the queued commands."),
+    session("watch", watch)
+        .arity(-2)
+        .flags(ALWAYS.and(FAST).and(ALLOW_BUSY))
+        .group(Group::Transactions)
+        .since("2.2.0")
+        .complexity("O(1) for each key.")
+        .summary("Makes the next EXEC depend on these keys staying as they are.")
+        .keys(&[KeySpec::range(1, -1, 1, RO)])
+        .arguments(&[key("key", 0).multiple()]),
+    session("unwatch", unwatch)
+        .arity(1)
+        .flags(ALWAYS.and(FAST).and(ALLOW_BUSY))
+        .group(Group::Transactions)
+        .since("2.2.0")
+        .complexity("O(1)")
+        .summary("Forgets all watched keys."),
+];
+
+fn multi(_: &Request, session: &mut Session) -> Outcome {
+    if session.multi.is_some() {
+        return Err(ErrorReply::fixed("ERR MULTI calls can not be nested").into());
+    }
+    session.multi = Some(Box::default());
+    session.touch();
+    Ok(Reply::Ok)
+}
+
+fn discard(request: &Request, session: &mut Session) -> Outcome {
+    if session.multi.take().is_none() {
+        return Err(ErrorReply::fixed("ERR DISCARD without MULTI").into());
+    }
+    session.watched.clear(&request.service.store, request.now);
+    session.touch();
+    Ok(Reply::Ok)
+}
+
+fn watch(request: &Request, session: &mut Session) -> Outcome {
+    if session.multi.is_some() {
+        return Err(ErrorReply::fixed("ERR WATCH inside MULTI is not allowed").into());
+    }
+    for name in request.args.from(1) {
+        let key = request.key_named(name);
+        if session.watched.contains(&key) {
+            continue;
+        }
+        let store = &request.service.store;
+        let mut view = store.view(&PartitionSet::One(store.partition_of(key.slot)), request.now);
+        let existed = view.peek(&key)?.is_some();
+        view.watch(&key, session.watched.flag());
+        session.watched.push(&key, existed);
+    }
+    Ok(Reply::Ok)
+}
+
+fn unwatch(request: &Request, session: &mut Session) -> Outcome {
+    session.watched.clear(&request.service.store, request.now);
+    session.touch();
+    Ok(Reply::Ok)
+}
+
+fn exec(request: &Request, session: &mut Session) -> Outcome {
+    let Some(multi) = session.multi.take() else {
+        return Err(ErrorReply::fixed("ERR EXEC without MULTI").into());
+    };
+    session.touch();
+    let reply =
+        if multi.is_aborted { Reply::Error(error::EXEC_ABORT) } else { run(request, session, &multi.queue) };
+    session.watched.clear(&request.service.store, request.now);
+    Ok(reply)
+}
+
+/// A queued command that was found again.
+struct Step<'a> {
+    entry: &'static Entry,
+    args: Args<'a>,
+}
+
+impl Step<'_> {
+    /// Whether it runs inside the transaction: data, and what only concerns this connection.
+    fn is_inside(&self) -> bool {
+        let command = self.entry.command;
+        !matches!(command.handler, Handler::Session(_)) || command.spec.group == Group::Connection
+    }
+}
+
+fn run(request: &Request, session: &mut Session, queue: &[Queued]) -> Reply {
+    let steps: Vec<Step> = queue.iter().filter_map(step_of).collect();
+    assert_eq!(steps.len(), queue.len(), "what was queued had been found in the same table");
+    let partitions = steps.iter().filter(|step| !matches!(step.entry.command.handler, Handler::Session(_)));
+    let partitions = partitions.fold(session.watched.partitions(&request.service.store), |all, step| {
+        all.union(partitions_of(step.entry.command, &step.args, &request.service.store))
+    });
+    let mut replies = Vec::new();
+    let outcome = until_fetched(&request.service.store, || {
+        let mut transaction = request.service.store.transaction(&partitions, request.now);
+        if is_overtaken(session, &mut transaction)? {
+            return Ok(Reply::NullArray);
+        }
+        replies = run_inside(request, session, &steps, &mut transaction)?;
+        session.note_write(transaction.commit());
+        Ok(Reply::Ok)
+    });
+    if outcome != Reply::Ok {
+        return outcome;
+    }
+    for (step, reply) in steps.iter().zip(&mut replies).filter(|(step, _)| !step.is_inside()) {
+        *reply = super::execute::execute(step.entry, &request_of(request, session, step), session);
+    }
+    Reply::Array(replies)
+}
+
+fn step_of(queued: &Queued) -> Option<Step<'_>> {
+    let args = queued.args();
+    let base = table::entry(args.at(0))?;
+    let sub = args.get(1).and_then(|word| base.subcommand(word));
+    Some(Step { entry: sub.unwrap_or(base), args })
+}
+
+fn request_of<'a>(request: &Request<'a>, session: &Session, step: &Step<'a>) -> Request<'a> {
+    Request { args: step.args, database: session.database, ..*request }
+}
+
+/// Whether a watched key is not what it was: changed, or gone because its time was up.
+fn is_overtaken(session: &Session, transaction: &mut Transaction) -> Result<bool, Failure> {
+    if session.watched.is_dirty() {
+        return Ok(true);
+    }
+    for watched in session.watched.keys().iter().filter(|watched| watched.existed) {
+        if transaction.peek(&Key::new(watched.database, &watched.name))?.is_none() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Runs the steps that belong inside the transaction; the others get a placeholder. May run again from the start.
+fn run_inside(
+    request: &Request,
+    session: &mut Session,
+    steps: &[Step],
+    transaction: &mut Transaction,
+) -> Result<Vec<Reply>, Failure> {
+    let database = session.database;
+    let mut replies = Vec::with_capacity(steps.len());
+    for step in steps {
+        if !step.is_inside() {
+            replies.push(Reply::Null);
+            continue;
+        }
+        let request = request_of(request, session, step);
+        let started = session.clock;
+        let savepoint = transaction.savepoint();
+        let outcome = match step.entry.command.handler {
+            Handler::Read(handler) => handler(&request, transaction),
+            Handler::Write(handler) => handler(&request, transaction),
+            Handler::Session(handler) => handler(&request, session),
+            Handler::Container => Err(error::SYNTAX.into()),
+        };
+        let reply = match outcome {
+            Ok(reply) => reply,
+            Err(Failure::Error(refusal)) => {
+                transaction.rollback_to(&savepoint);
+                Reply::Error(refusal)
+            }
+            Err(interrupt) => {
+                session.database = database;
+                return Err(interrupt);
+            }
+        };
+        record::record(step.entry, &request, session, &reply, started);
+        replies.push(reply);
+    }
+    Ok(replies)
+}

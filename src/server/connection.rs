@@ -1,0 +1,432 @@
+//! One client's connection: reads, runs a turn, flushes the journal, answers.
+//!
+//! A turn runs every complete command that is there, up to a bound, so that a client that sends without end starves nobody.
+//! If it changed anything, it then lets the other connections of its thread have their turns first, so that one write of the
+//! journal serves all of them. Invariants:
+//! - a reply to a change never leaves before the journal was flushed up to that change;
+//! - with one command at a time there is one read and one write a turn;
+//! - while much output waits, commands do not run but their bytes are still taken in, as clients that send everything before
+//!   they read anything must not get stuck; past a bound of such bytes the commands run all the same and the output grows up
+//!   to `client-output-buffer-limit`, as in Redis;
+//! - an idle connection owns no buffers.
+
+use super::buffers;
+use super::dispatch::{Turn, Verdict, dispatch};
+use crate::base::clock;
+use crate::protocol::encode;
+use crate::protocol::parser::{Limits, Parser, Step};
+use crate::protocol::reply::Reply;
+use crate::session::client::{Client, Letter};
+use crate::session::service::Service;
+use crate::session::session::{Closing, Replies, Session};
+use crate::store::Flushed;
+use bytes::{Buf, BytesMut};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+
+/// Commands run before others get the thread.
+const TURN_COMMANDS_MAX: usize = 1024;
+/// Reply bytes made before others get the thread.
+const TURN_OUTPUT_MAX: usize = 256 * 1024;
+/// Unsent bytes above which commands wait.
+const OUTPUT_WAITING_MAX: usize = 1024 * 1024;
+/// Unread bytes above which they run all the same.
+const INPUT_WAITING_MAX: usize = 16 * 1024 * 1024;
+/// Bytes reserved for a read into the connection's own buffer.
+const READ_LEN: usize = 16 * 1024;
+/// Bytes reserved at most ahead of a large word that arrives.
+const READ_AHEAD_MAX: usize = 4 * 1024 * 1024;
+/// How often durability is looked for while a reply waits for it.
+const SYNC_POLL_GAP: Duration = Duration::from_millis(1);
+
+/// Why a connection woke up.
+enum Woken {
+    /// This many bytes are in the thread's shared buffer.
+    Shared(usize),
+    /// Bytes were added to the connection's own buffer.
+    Own,
+    /// Letters came, or an order to close.
+    Mail,
+    /// All output is sent, and there is input to go on with.
+    Sent,
+    /// The wait is over.
+    Resumed,
+    /// The peer is gone.
+    Gone,
+}
+
+/// What is left to do after a run of commands.
+#[derive(PartialEq)]
+enum Left {
+    /// Nothing before more bytes come.
+    Nothing,
+    /// There may be more complete commands.
+    More,
+}
+
+/// Ends a wait.
+type Wait = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// One client's connection.
+pub struct Connection<S> {
+    stream: S,
+    service: Arc<Service>,
+    session: Session,
+    parser: Parser,
+    /// Bytes not yet run.
+    input: BytesMut,
+    /// Replies, the first `sent` bytes of which are gone.
+    output: Vec<u8>,
+    sent: usize,
+    /// What must end before commands run again.
+    wait: Option<Wait>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
+    /// The connection of a registered client.
+    pub fn new(stream: S, service: Arc<Service>, client: Arc<Client>) -> Connection<S> {
+        let is_authenticated = service.settings().requirepass.0.is_empty();
+        Connection {
+            stream,
+            session: Session::new(client, is_authenticated),
+            service,
+            parser: Parser::default(),
+            input: BytesMut::new(),
+            output: Vec::new(),
+            sent: 0,
+            wait: None,
+        }
+    }
+
+    /// Serves the client until one of both ends it.
+    pub async fn run(mut self) {
+        poll_fn(|context| {
+            self.session.client.set_waker(context.waker());
+            Poll::Ready(())
+        })
+        .await;
+        self.session.publish();
+        loop {
+            let woken = poll_fn(|context| self.poll_woken(context)).await;
+            let go_on = match woken {
+                Woken::Gone => false,
+                Woken::Mail => self.read_mail(),
+                Woken::Resumed => {
+                    self.end_wait();
+                    self.turns(0).await
+                }
+                Woken::Shared(len) => self.turns(len).await,
+                Woken::Own | Woken::Sent => self.turns(0).await,
+            };
+            if !go_on {
+                break;
+            }
+        }
+        self.end();
+    }
+
+    /// Whether commands may run: not while waiting, nor while too much output does.
+    fn may_run(&self) -> bool {
+        let is_output_full = self.unsent_len() > OUTPUT_WAITING_MAX && self.input.len() < INPUT_WAITING_MAX;
+        self.wait.is_none() && self.session.closing.is_none() && !is_output_full
+    }
+
+    fn unsent_len(&self) -> usize {
+        self.output.len() - self.sent
+    }
+
+    fn poll_woken(&mut self, context: &mut Context) -> Poll<Woken> {
+        if self.session.client.has_mail() {
+            return Poll::Ready(Woken::Mail);
+        }
+        if self.unsent_len() > 0 {
+            match self.poll_send(context) {
+                Poll::Ready(Err(_)) => return Poll::Ready(Woken::Gone),
+                Poll::Ready(Ok(())) if self.session.closing.is_some() => return Poll::Ready(Woken::Gone),
+                Poll::Ready(Ok(())) if !self.input.is_empty() && self.may_run() => {
+                    return Poll::Ready(Woken::Sent);
+                }
+                _ => {}
+            }
+        }
+        if self.wait.as_mut().is_some_and(|wait| wait.as_mut().poll(context).is_ready()) {
+            return Poll::Ready(Woken::Resumed);
+        }
+        self.poll_input(context)
+    }
+
+    fn poll_input(&mut self, context: &mut Context) -> Poll<Woken> {
+        if self.session.closing.is_some() {
+            return Poll::Pending;
+        }
+        if self.input.is_empty() && self.may_run() {
+            return buffers::poll_read_shared(&mut self.stream, context).map(|read| match read {
+                Ok(0) | Err(_) => Woken::Gone,
+                Ok(len) => Woken::Shared(len),
+            });
+        }
+        loop {
+            // A large word gets room for much of it at once, but never much more than has come already.
+            let missing = self.parser.wanted_len().saturating_sub(self.input.len());
+            let ahead = missing.min(self.input.len()).min(READ_AHEAD_MAX).max(READ_LEN);
+            if self.input.capacity() - self.input.len() < READ_LEN / 2 {
+                self.input.reserve(ahead);
+            }
+            let mut reading = std::pin::pin!(self.stream.read_buf(&mut self.input));
+            match reading.as_mut().poll(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Woken::Gone),
+                Poll::Ready(Ok(_)) if self.is_input_over_limit() => return Poll::Ready(Woken::Gone),
+                Poll::Ready(Ok(_)) if self.may_run() => return Poll::Ready(Woken::Own),
+                Poll::Ready(Ok(_)) => {}
+            }
+        }
+    }
+
+    fn is_input_over_limit(&self) -> bool {
+        let limit = self.service.settings().client_query_buffer_limit.min(u32::MAX as usize);
+        let is_over = self.input.len() > limit;
+        if is_over {
+            tracing::warn!(
+                id = self.session.id,
+                bytes = self.input.len(),
+                "closing a client: query buffer limit"
+            );
+        }
+        is_over
+    }
+
+    /// Turn after turn, until there is nothing to run. The first `shared` bytes of the shared buffer come first. False if
+    /// the connection is to end.
+    async fn turns(&mut self, shared: usize) -> bool {
+        let mut left = match shared {
+            0 => self.run_commands(None),
+            len => buffers::with_shared(len, |bytes| self.run_commands(Some(bytes))),
+        };
+        loop {
+            if self.session.journal_position > 0 && !self.flush().await {
+                return false;
+            }
+            if !self.send_at_once().await {
+                return false;
+            }
+            if left == Left::Nothing || !self.may_run() {
+                return true;
+            }
+            tokio::task::yield_now().await;
+            left = self.run_commands(None);
+        }
+    }
+
+    /// Runs what is complete in `shared`, or in the connection's own buffer, up to the bounds of a turn.
+    fn run_commands(&mut self, shared: Option<&[u8]>) -> Left {
+        if self.output.capacity() == 0 {
+            self.output = buffers::take();
+        }
+        let own = std::mem::take(&mut self.input);
+        let bytes = shared.unwrap_or(&own);
+        let (used, left) = self.run_bytes(bytes);
+        match shared {
+            Some(bytes) if used < bytes.len() => self.input = BytesMut::from(&bytes[used..]),
+            Some(_) => {}
+            None => {
+                self.input = own;
+                self.input.advance(used);
+                if self.input.is_empty() {
+                    self.input = BytesMut::new();
+                }
+            }
+        }
+        left
+    }
+
+    /// Runs the complete commands at the start of `bytes`: how many bytes they had.
+    fn run_bytes(&mut self, bytes: &[u8]) -> (usize, Left) {
+        let service = Arc::clone(&self.service);
+        let settings = service.settings();
+        let turn = Turn { service: &service, settings: &settings, now_ms: clock::unix_ms() };
+        self.session.clock = service.clock.raw();
+        let (mut used, mut left) = (0, Left::Nothing);
+        let output_max = self.output.len() + TURN_OUTPUT_MAX;
+        for command in 0.. {
+            if self.session.closing.is_some() {
+                used = bytes.len();
+                break;
+            }
+            if command >= TURN_COMMANDS_MAX || self.output.len() > output_max {
+                left = Left::More;
+                break;
+            }
+            let limits = Limits {
+                bulk_len_max: settings.proto_max_bulk_len,
+                authenticated: self.session.is_authenticated || settings.requirepass.0.is_empty(),
+            };
+            match self.parser.step(&bytes[used..], limits) {
+                Ok(Step::NeedMore) => break,
+                Ok(Step::Empty(len)) => used += len,
+                Ok(Step::Command(len)) => {
+                    match dispatch(turn, &mut self.session, self.parser.args(&bytes[used..])) {
+                        Verdict::Done(reply) => {
+                            used += len;
+                            self.answer(&reply);
+                        }
+                        Verdict::Postponed { until_ms } => {
+                            self.begin_wait(until_ms);
+                            break;
+                        }
+                    }
+                }
+                Err(error) => {
+                    encode::error_line(&error.text(), &mut self.output);
+                    self.session.close_after_reply();
+                }
+            }
+        }
+        self.session.publish();
+        self.session.client.note_turn(turn.now_ms, bytes.len() - used, self.unsent_len());
+        self.parser.shrink();
+        (used, left)
+    }
+
+    #[inline]
+    fn answer(&mut self, reply: &Reply) {
+        if self.session.replies == Replies::On {
+            encode::encode(reply, self.session.version, &mut self.output);
+        } else {
+            self.session.replies = match self.session.replies {
+                Replies::Skip => Replies::On,
+                Replies::SkipNext => Replies::Skip,
+                other => other,
+            };
+        }
+    }
+
+    /// Lets the other connections of this thread run, then makes sure that what all of them changed is in the journal.
+    async fn flush(&mut self) -> bool {
+        tokio::task::yield_now().await;
+        let position = std::mem::take(&mut self.session.journal_position);
+        match self.service.store.flush(position) {
+            Ok(Flushed::Acknowledge) => true,
+            Ok(Flushed::AwaitSync) => {
+                while self.service.store.durable_position() < position {
+                    tokio::time::sleep(SYNC_POLL_GAP).await;
+                }
+                true
+            }
+            Err(failure) => {
+                // Whether the changes are on disk is unknown, and so must be the answer: none.
+                tracing::error!(
+                    ?failure,
+                    id = self.session.id,
+                    "the journal failed, closing a client unanswered"
+                );
+                false
+            }
+        }
+    }
+
+    /// Sends what the socket takes now. False if the connection is to end.
+    async fn send_at_once(&mut self) -> bool {
+        if self.unsent_len() == 0 {
+            self.recycle_output();
+            return self.session.closing.is_none();
+        }
+        let sent = poll_fn(|context| Poll::Ready(self.poll_send(context))).await;
+        let is_all = match sent {
+            Poll::Ready(Err(_)) => return false,
+            Poll::Ready(Ok(())) => true,
+            Poll::Pending => false,
+        };
+        let limit = self.output_limit();
+        if limit > 0 && self.unsent_len() as u64 > limit {
+            tracing::warn!(
+                id = self.session.id,
+                bytes = self.unsent_len(),
+                "closing a client: output buffer limit"
+            );
+            return false;
+        }
+        match self.session.closing {
+            Some(Closing::Now) => false,
+            Some(Closing::AfterReply) => !is_all,
+            None => true,
+        }
+    }
+
+    /// The hard limit of this kind of client, in bytes; 0 is none.
+    fn output_limit(&self) -> u64 {
+        let is_subscriber = self.session.subscriptions != (0, 0, 0);
+        self.service.settings().client_output_buffer_limit[if is_subscriber { 2 } else { 0 }].hard
+    }
+
+    fn poll_send(&mut self, context: &mut Context) -> Poll<io::Result<()>> {
+        while self.sent < self.output.len() {
+            match Pin::new(&mut self.stream).poll_write(context, &self.output[self.sent..]) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(len)) => self.sent += len,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        self.recycle_output();
+        Poll::Ready(Ok(()))
+    }
+
+    fn recycle_output(&mut self) {
+        self.sent = 0;
+        buffers::give_back(std::mem::take(&mut self.output));
+    }
+
+    /// Takes in what others left for this connection. False if it is to end.
+    fn read_mail(&mut self) -> bool {
+        let letters = self.session.client.take_mail();
+        if self.session.client.is_killed() {
+            return false;
+        }
+        for letter in letters {
+            match letter {
+                Letter::Bytes(bytes) => {
+                    if self.output.capacity() == 0 {
+                        self.output = buffers::take();
+                    }
+                    self.output.extend_from_slice(&bytes);
+                }
+                Letter::Unblock { .. } | Letter::Retry => {}
+            }
+        }
+        let limit = self.output_limit();
+        limit == 0 || self.unsent_len() as u64 <= limit
+    }
+
+    /// Holds commands until the pause changes or the wall clock `until_ms`.
+    fn begin_wait(&mut self, until_ms: i64) {
+        let mut changes = self.service.pause.changes();
+        let time = Duration::from_millis((until_ms - clock::unix_ms()).max(1) as u64);
+        self.wait = Some(Box::pin(async move {
+            let _ = tokio::time::timeout(time, changes.changed()).await;
+        }));
+        self.session.is_blocked = true;
+        self.session.touch();
+        self.service.clients.note_blocked();
+    }
+
+    fn end_wait(&mut self) {
+        if self.wait.take().is_some() {
+            self.session.is_blocked = false;
+            self.session.touch();
+            self.service.clients.note_unblocked();
+        }
+    }
+
+    fn end(&mut self) {
+        self.end_wait();
+        self.session.watched.clear(&self.service.store, clock::unix_ms());
+        self.service.monitors.remove(self.session.id);
+        self.service.clients.remove(self.session.id);
+    }
+}

@@ -1,0 +1,234 @@
+//! From words to a reply: finds the command, passes it through the gates in order, then runs or queues it.
+//!
+//! The gates stand in the order in which Redis refuses, because clients see which refusal wins. Each is a small function
+//! named for its refusal; each costs a load or two when there is nothing to refuse. A refused command spoils the
+//! transaction that is being put together; a refused EXEC ends it.
+
+use super::names;
+use crate::base::clock;
+use crate::commands::execute::execute;
+use crate::commands::table::{self, Entry};
+use crate::commands::{Handler, Request};
+use crate::config::Settings;
+use crate::protocol::args::Args;
+use crate::protocol::error::{self, ErrorReply};
+use crate::protocol::reply::Reply;
+use crate::protocol::spec::{Flags, flag};
+use crate::session::pause::Scope;
+use crate::session::service::Service;
+use crate::session::session::Session;
+
+/// What all commands of a turn have in common.
+#[derive(Clone, Copy)]
+pub struct Turn<'a> {
+    /// What all sessions share.
+    pub service: &'a Service,
+    /// The settings in force when the turn began.
+    pub settings: &'a Settings,
+    /// Wall clock when the turn began, milliseconds since 1970.
+    pub now_ms: i64,
+}
+
+/// What became of a command.
+#[derive(Debug, PartialEq)]
+pub enum Verdict {
+    /// It is done.
+    Done(Reply),
+    /// It must wait for the end of a pause, at this wall clock or earlier, and then be dispatched again.
+    Postponed {
+        /// Wall clock milliseconds.
+        until_ms: i64,
+    },
+}
+
+/// A command and the words it was called with.
+struct Call<'a> {
+    /// What runs: a subcommand if there are such.
+    entry: &'static Entry,
+    /// The first word's command: the same, or the container.
+    base: &'static Entry,
+    args: Args<'a>,
+}
+
+impl Call<'_> {
+    #[inline]
+    fn flags(&self) -> Flags {
+        self.entry.command.spec.flags
+    }
+
+    fn base_name(&self) -> &'static str {
+        self.base.command.spec.name
+    }
+
+    fn is_exec(&self) -> bool {
+        self.base_name() == "exec"
+    }
+}
+
+/// Takes one command from its words to its end.
+#[inline]
+pub fn dispatch(turn: Turn, session: &mut Session, args: Args) -> Verdict {
+    let call = match find(args) {
+        Ok(call) => call,
+        Err(refusal) => return Verdict::Done(refused(turn, session, None, refusal)),
+    };
+    if let Err(refusal) = gates(turn, session, &call) {
+        return Verdict::Done(refused(turn, session, Some(&call), refusal));
+    }
+    if let Some(until_ms) = paused(turn, session, &call) {
+        return Verdict::Postponed { until_ms };
+    }
+    if session.multi.is_some() && !runs_inside_multi(&call) {
+        return Verdict::Done(queued(session, &call));
+    }
+    Verdict::Done(run(turn, session, &call))
+}
+
+/// Finds the command and, among its subcommands, the one that is meant.
+#[inline]
+fn find(args: Args<'_>) -> Result<Call<'_>, ErrorReply> {
+    let base = table::entry(args.at(0)).ok_or_else(|| names::unknown_command(args))?;
+    if base.subcommands.is_empty() || args.len() == 1 {
+        return Ok(Call { entry: base, base, args });
+    }
+    let word = args.at(1);
+    let entry = base.subcommand(word).ok_or_else(|| names::unknown_subcommand(args.at(0), word))?;
+    Ok(Call { entry, base, args })
+}
+
+#[inline]
+fn gates(turn: Turn, session: &Session, call: &Call) -> Result<(), ErrorReply> {
+    wrong_arity(call)?;
+    protected(turn, session, call)?;
+    unauthenticated(turn, session, call)?;
+    not_inside_multi(session, call)?;
+    subscriber_only(session, call)
+}
+
+/// The number of words.
+#[inline]
+fn wrong_arity(call: &Call) -> Result<(), ErrorReply> {
+    let (arity, count) = (call.entry.command.spec.arity, call.args.len());
+    let fits = if arity >= 0 { count == arity as usize } else { count >= arity.unsigned_abs() as usize };
+    if fits { Ok(()) } else { Err(error::wrong_arity(&call.entry.full_name)) }
+}
+
+/// DEBUG and MODULE, unless `enable-…-command` allows them to this client.
+#[inline]
+fn protected(turn: Turn, session: &Session, call: &Call) -> Result<(), ErrorReply> {
+    if !call.flags().has(flag::PROTECTED) {
+        return Ok(());
+    }
+    let name = call.base_name();
+    let allowed = match name {
+        "module" => turn.settings.enable_module_command,
+        _ => turn.settings.enable_debug_command,
+    };
+    if allowed.permits(session.client.peer.is_loopback || session.client.peer.is_local_socket) {
+        return Ok(());
+    }
+    Err(names::protected(name))
+}
+
+/// Anything but authentication, before it.
+#[inline]
+fn unauthenticated(turn: Turn, session: &Session, call: &Call) -> Result<(), ErrorReply> {
+    if session.is_authenticated || call.flags().has(flag::NO_AUTH) || turn.settings.requirepass.0.is_empty() {
+        return Ok(());
+    }
+    Err(error::NO_AUTH)
+}
+
+#[inline]
+fn not_inside_multi(session: &Session, call: &Call) -> Result<(), ErrorReply> {
+    if session.multi.is_some() && call.flags().has(flag::NO_MULTI) {
+        return Err(ErrorReply::fixed("ERR Command not allowed inside a transaction"));
+    }
+    Ok(())
+}
+
+/// Ordinary commands of a subscriber that could not tell their replies from messages.
+#[inline]
+fn subscriber_only(session: &Session, call: &Call) -> Result<(), ErrorReply> {
+    if !session.is_subscriber_only() {
+        return Ok(());
+    }
+    let allowed = [
+        "ping",
+        "subscribe",
+        "ssubscribe",
+        "unsubscribe",
+        "sunsubscribe",
+        "psubscribe",
+        "punsubscribe",
+        "quit",
+        "reset",
+    ];
+    if allowed.contains(&call.base_name()) {
+        Ok(())
+    } else {
+        Err(names::subscriber_only(&call.entry.full_name))
+    }
+}
+
+/// Until when a command must wait because of CLIENT PAUSE.
+#[inline]
+fn paused(turn: Turn, session: &Session, call: &Call) -> Option<i64> {
+    if !turn.service.pause.is_set() {
+        return None;
+    }
+    let (scope, end_ms) = turn.service.pause.in_force(clock::unix_ms())?;
+    let changes = |flags: Flags| flags.has(flag::WRITE) || flags.has(flag::MAY_REPLICATE);
+    let queued = session.multi.as_ref().filter(|_| call.is_exec()).map(|multi| multi.flags);
+    let is_held = scope == Scope::All || changes(call.flags()) || queued.is_some_and(changes);
+    is_held.then_some(end_ms)
+}
+
+/// The commands that MULTI does not queue.
+fn runs_inside_multi(call: &Call) -> bool {
+    matches!(call.base_name(), "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
+}
+
+fn queued(session: &mut Session, call: &Call) -> Reply {
+    if let Some(multi) = &mut session.multi {
+        multi.push(call.args, call.flags());
+        session.touch();
+    }
+    Reply::Simple("QUEUED")
+}
+
+/// What a refusal leaves behind.
+#[cold]
+fn refused(turn: Turn, session: &mut Session, call: Option<&Call>, refusal: ErrorReply) -> Reply {
+    turn.service.statistics.error(refusal.code());
+    if let Some(call) = call {
+        turn.service.statistics.rejected(call.entry.number);
+    }
+    if call.is_some_and(Call::is_exec) {
+        session.multi = None;
+        let reason = refusal.0.strip_prefix("ERR ").unwrap_or(&refusal.0);
+        return Reply::Error(ErrorReply::new(format!(
+            "EXECABORT Transaction discarded because of: {reason}"
+        )));
+    }
+    if let Some(multi) = &mut session.multi {
+        multi.is_aborted = true;
+    }
+    Reply::Error(refusal)
+}
+
+#[inline]
+fn run(turn: Turn, session: &mut Session, call: &Call) -> Reply {
+    session.note_command(&call.entry.full_name);
+    let request = Request {
+        args: call.args,
+        database: session.database,
+        now: turn.now_ms,
+        settings: turn.settings,
+        service: turn.service,
+    };
+    if matches!(call.entry.command.handler, Handler::Session(_)) {
+        session.publish();
+    }
+    execute(call.entry, &request, session)
+}
