@@ -2,9 +2,7 @@
 
 use larder::cli::{self, Invocation};
 use larder::config::Parameters;
-use larder::config::load::Sources;
-use larder::node::Node;
-use larder::observability::logging;
+use larder::node;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -12,35 +10,26 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match cli::read(std::env::args_os().skip(1), std::env::vars_os()) {
-        Invocation::Serve(sources) => serve(&sources),
+    let sources = match cli::read(std::env::args_os().skip(1), std::env::vars_os()) {
+        Invocation::Serve(sources) => sources,
         Invocation::Print(text) => {
+            // Whoever closed our output does not want to read it.
             let _ = std::io::stdout().write_all(text.as_bytes());
-            ExitCode::SUCCESS
+            return ExitCode::SUCCESS;
         }
-        Invocation::Refuse(text, code) => {
-            let _ = writeln!(std::io::stderr(), "{text}");
-            ExitCode::from(code)
-        }
+        Invocation::Refuse(text, code) => return refuse(&text, code),
+    };
+    let loaded = match Parameters::load(&sources) {
+        Ok(loaded) => loaded,
+        Err(error) => return refuse(&error.to_string(), 1),
+    };
+    match node::run(loaded) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => refuse(&error.to_string(), 1),
     }
 }
 
-fn serve(sources: &Sources) -> ExitCode {
-    match start(sources) {
-        Ok(node) => {
-            node.join();
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "larder: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn start(sources: &Sources) -> Result<Node, Box<dyn std::error::Error>> {
-    let loaded = Parameters::load(sources)?;
-    let settings = loaded.parameters.snapshot();
-    logging::start("notice", &settings.logfile, logging::Format::Text)?;
-    Ok(Node::start(loaded.parameters)?)
+fn refuse(text: &str, code: u8) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "{text}");
+    ExitCode::from(code)
 }

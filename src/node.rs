@@ -1,43 +1,118 @@
-//! The composition root: builds the layers, starts them, stops them in order.
+//! The node: builds the layers, wires them, stops them in order. Nothing else knows all of them.
+//!
+//! Start: configuration, log, store (recovered), the store's threads, the housekeeper, client threads.
+//! Stop, in the opposite order: clients end after their turn, the journal is synced, a checkpoint unless it is unwanted, the threads.
 
-use crate::commands::table;
-use crate::config::Parameters;
+use crate::config::Settings;
+use crate::config::load::Loaded;
+use crate::observability::logging::{self, Format};
+use crate::server::housekeeping;
 use crate::server::runtime::ClientThreads;
+use crate::session::apply::store_options;
 use crate::session::service::Service;
-use crate::store::Store;
-use std::io;
+use crate::store::{Background, Store};
 use std::sync::Arc;
+use std::time::Instant;
 
-/// A running server.
-pub struct Node {
-    service: Arc<Service>,
-    clients: ClientThreads,
+/// Why the node could not run, in words.
+#[derive(Debug)]
+pub struct StartError(pub String);
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
-impl Node {
-    /// Builds and starts everything.
-    ///
-    /// # Errors
-    /// An address that cannot be listened on.
-    pub fn start(parameters: Parameters) -> io::Result<Node> {
-        let settings = parameters.snapshot();
-        let databases = u16::try_from(settings.databases).unwrap_or(u16::MAX);
-        let store = Store::in_memory(settings.partitions, databases);
-        let service = Arc::new(Service::new(parameters, store, table::full_names()));
-        let clients = ClientThreads::start(&service)?;
-        for address in clients.addresses() {
-            tracing::info!(%address, "ready to accept connections");
-        }
-        Ok(Node { service, clients })
-    }
+impl std::error::Error for StartError {}
 
-    /// What all sessions share.
-    pub fn service(&self) -> &Arc<Service> {
-        &self.service
-    }
+/// Runs a node until it is told to stop.
+pub fn run(loaded: Loaded) -> Result<(), StartError> {
+    let begun = Instant::now();
+    let settings = loaded.parameters.snapshot();
+    logging::start(settings.loglevel.name(), &settings.logfile, Format::Text)
+        .map_err(|error| StartError(format!("cannot open the log {}: {error}", settings.logfile.display())))?;
+    loaded.notices.iter().for_each(|notice| tracing::warn!("{notice}"));
+    raise_descriptor_limit(&settings);
 
-    /// Waits until a stop was ordered and every layer has ended.
-    pub fn join(self) {
-        self.clients.join();
+    let databases = u16::try_from(settings.databases).unwrap_or(u16::MAX);
+    let store = Store::open(&settings.dir, settings.partitions, databases, store_options(&settings))
+        .map_err(|error| StartError(error.to_string()))?;
+    let status = store.status();
+    let store = Arc::new(store);
+    let mut background = Background::start(&store).map_err(failed("start the store's threads"))?;
+    let service = Arc::new(Service::new(loaded.parameters, Arc::clone(&store), crate::commands::table::full_names()));
+    stop_on_signals(&service)?;
+    let housekeeper = housekeeping::start(&service).map_err(failed("start the housekeeper"))?;
+    let clients = ClientThreads::start(&service).map_err(failed("listen"))?;
+    tracing::info!(
+        "Ready to accept connections on {:?} after {} ms; {} records replayed, node {}",
+        clients.addresses(),
+        begun.elapsed().as_millis(),
+        status.recovered_records,
+        store.node()
+    );
+
+    clients.join();
+    service.stop.order(service.stop.is_without_save()); // in case the client threads ended by themselves
+    if housekeeper.join().is_err() {
+        tracing::error!("the housekeeper ended by a panic");
+    }
+    let synced = store.sync();
+    if !service.stop.is_without_save()
+        && let Err(error) = store.checkpoint_now()
+    {
+        tracing::error!("no checkpoint at the end ({error}); the journal has everything");
+    }
+    background.stop();
+    tracing::info!("Larder is now ready to exit, bye bye...");
+    synced.map_err(|error| StartError(format!("the journal could not be synced at the end: {error:?}")))
+}
+
+fn failed(what: &str) -> impl Fn(std::io::Error) -> StartError {
+    move |error| StartError(format!("cannot {what}: {error}"))
+}
+
+/// SIGTERM and SIGINT order the stop; SIGPIPE and SIGHUP do nothing.
+fn stop_on_signals(service: &Arc<Service>) -> Result<(), StartError> {
+    let service = Arc::clone(service);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(failed("wait for signals"))?;
+    let run = move || {
+        runtime.block_on(async {
+            use tokio::signal::unix::{SignalKind, signal};
+            let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
+            let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = signals else { return };
+            let ordered = service.stop.token();
+            loop {
+                let name = tokio::select! {
+                    _ = terminate.recv() => "SIGTERM",
+                    _ = interrupt.recv() => "SIGINT",
+                    _ = hangup.recv() => continue,
+                    () = ordered.cancelled() => return,
+                };
+                tracing::info!("Received {name} scheduling shutdown...");
+                service.stop.order(false);
+                return;
+            }
+        });
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(run).map(|_| ()).map_err(failed("wait for signals"))
+}
+
+/// Asks for as many file descriptors as `maxclients` needs; says so if there are fewer.
+fn raise_descriptor_limit(settings: &Settings) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    /// For trees (three each), segments, sockets that listen, logs.
+    const OURS: u64 = 32;
+    let wanted = settings.maxclients as u64 + OURS + 3 * u64::from(settings.partitions);
+    let now = getrlimit(Resource::Nofile);
+    if now.current.is_none_or(|current| current >= wanted) {
+        return;
+    }
+    let possible = now.maximum.map_or(wanted, |maximum| maximum.min(wanted));
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(possible), maximum: now.maximum });
+    if raised.is_err() || possible < wanted {
+        tracing::warn!("{wanted} file descriptors are wanted for maxclients, {possible} are allowed: fewer clients fit");
     }
 }

@@ -2,7 +2,6 @@
 //! words of the command, and what has to happen at once when a value changes.
 
 use super::{Command, Outcome, Request, container, help, session};
-use crate::observability::logging;
 use crate::protocol::error::{self, ErrorReply};
 use crate::protocol::reply::Reply;
 use crate::protocol::spec::flag::{ADMIN, LOADING, NOSCRIPT, STALE};
@@ -71,15 +70,10 @@ fn set(request: &Request, session: &mut Session) -> Outcome {
     let peer = &session.client.peer;
     let is_local = peer.is_local_socket || peer.is_loopback;
     let changed = request.service.parameters.set(&pairs, is_local).map_err(ErrorReply::new)?;
-    changed.into_iter().for_each(|name| apply(request, name));
-    Ok(Reply::Ok)
-}
-
-/// What must happen at once: everything else is read from the settings when it is needed.
-fn apply(request: &Request, name: &str) {
-    if name == "loglevel" {
-        logging::set_level(request.service.parameters.settings().loglevel.name());
+    if !changed.is_empty() {
+        request.service.apply_settings();
     }
+    Ok(Reply::Ok)
 }
 
 fn reset_statistics(request: &Request, _: &mut Session) -> Outcome {

@@ -3,6 +3,7 @@
 pub mod buffers;
 pub mod connection;
 pub mod dispatch;
+pub mod housekeeping;
 pub mod listener;
 pub mod names;
 pub mod runtime;

@@ -3,6 +3,7 @@
 //! Reading order: `session` (what only its own connection touches), `client` (what others see of it and how they reach it),
 //! `clients` (who is connected), `multi` and `watch` (transactions), `pause`, `monitor`, `service` (all of it together).
 
+pub mod apply;
 pub mod client;
 pub mod clients;
 pub mod monitor;

@@ -11,13 +11,14 @@ use crate::observability::statistics::Statistics;
 use crate::store::Store;
 use arc_swap::Guard;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// What all sessions share.
 pub struct Service {
     /// Configuration.
     pub parameters: Parameters,
     /// The data.
-    pub store: Store,
+    pub store: Arc<Store>,
     /// Who is connected.
     pub clients: Clients,
     /// CLIENT PAUSE.
@@ -34,11 +35,13 @@ pub struct Service {
     pub latency: LatencyMonitor,
     /// Times commands.
     pub clock: quanta::Clock,
+    /// Whether keys are removed when their time has come (DEBUG SET-ACTIVE-EXPIRE).
+    pub active_expire: AtomicBool,
 }
 
 impl Service {
     /// A service without clients. `commands` are the full names of all commands, by number.
-    pub fn new(parameters: Parameters, store: Store, commands: Vec<String>) -> Service {
+    pub fn new(parameters: Parameters, store: Arc<Store>, commands: Vec<String>) -> Service {
         Service {
             parameters,
             store,
@@ -50,6 +53,7 @@ impl Service {
             slowlog: SlowLog::default(),
             latency: LatencyMonitor::default(),
             clock: quanta::Clock::new(),
+            active_expire: AtomicBool::new(true),
         }
     }
 

@@ -162,7 +162,7 @@ impl Store {
 
     fn with(partitions: Vec<Mutex<Partition>>, options: Options) -> Store {
         let store = Store {
-            bytes: partitions.iter().map(|partition| partition.lock().counters().bytes.into()).collect(),
+            bytes: partitions.iter().map(|partition| partition.lock().bytes.into()).collect(),
             partitions,
             environments: Vec::new(),
             pending: Vec::new(),
@@ -401,6 +401,6 @@ impl Store {
     /// Publishes a partition's stored bytes after a commit.
     #[inline]
     fn note_bytes(&self, partition: &Partition) {
-        self.bytes[partition.id.0 as usize].store(partition.counters().bytes, Ordering::Relaxed);
+        self.bytes[partition.id.0 as usize].store(partition.bytes, Ordering::Relaxed);
     }
 }

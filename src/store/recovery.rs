@@ -107,6 +107,7 @@ pub fn empty_partition(id: PartitionId, databases: u16, tree: Tree) -> Partition
         epoch: Epoch(1),
         lsn: Lsn(0),
         databases: (0..u32::from(databases)).map(Database::new).collect(),
+        bytes: 0,
         next_database_id: FIRST_NEW_DATABASE_ID,
         items: table::RowTable::new(0),
         deadlines: deadlines::Deadlines::default(),
@@ -141,6 +142,7 @@ fn open_partition(
             }
             let database = &mut partition.databases[number];
             (database.id, database.counters) = (id, counters);
+            partition.bytes += counters.bytes;
         }
     }
     Ok(partition)
