@@ -30,8 +30,9 @@ impl std::error::Error for StartError {}
 pub fn run(loaded: Loaded) -> Result<(), StartError> {
     let begun = Instant::now();
     let settings = loaded.parameters.snapshot();
-    logging::start(settings.loglevel.name(), &settings.logfile, Format::Text)
-        .map_err(|error| StartError(format!("cannot open the log {}: {error}", settings.logfile.display())))?;
+    logging::start(settings.loglevel.name(), &settings.logfile, Format::Text).map_err(|error| {
+        StartError(format!("cannot open the log {}: {error}", settings.logfile.display()))
+    })?;
     loaded.notices.iter().for_each(|notice| tracing::warn!("{notice}"));
     raise_descriptor_limit(&settings);
 
@@ -41,7 +42,8 @@ pub fn run(loaded: Loaded) -> Result<(), StartError> {
     let status = store.status();
     let store = Arc::new(store);
     let mut background = Background::start(&store).map_err(failed("start the store's threads"))?;
-    let service = Arc::new(Service::new(loaded.parameters, Arc::clone(&store), crate::commands::table::full_names()));
+    let service =
+        Arc::new(Service::new(loaded.parameters, Arc::clone(&store), crate::commands::table::full_names()));
     stop_on_signals(&service)?;
     let housekeeper = housekeeping::start(&service).map_err(failed("start the housekeeper"))?;
     let clients = ClientThreads::start(&service).map_err(failed("listen"))?;
@@ -81,7 +83,11 @@ fn stop_on_signals(service: &Arc<Service>) -> Result<(), StartError> {
     let run = move || {
         runtime.block_on(async {
             use tokio::signal::unix::{SignalKind, signal};
-            let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
+            let signals = (
+                signal(SignalKind::terminate()),
+                signal(SignalKind::interrupt()),
+                signal(SignalKind::hangup()),
+            );
             let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = signals else { return };
             let ordered = service.stop.token();
             loop {
@@ -97,7 +103,11 @@ fn stop_on_signals(service: &Arc<Service>) -> Result<(), StartError> {
             }
         });
     };
-    std::thread::Builder::new().name("signals".into()).spawn(run).map(|_| ()).map_err(failed("wait for signals"))
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(run)
+        .map(|_| ())
+        .map_err(failed("wait for signals"))
 }
 
 /// Asks for as many file descriptors as `maxclients` needs; says so if there are fewer.
@@ -113,6 +123,8 @@ fn raise_descriptor_limit(settings: &Settings) {
     let possible = now.maximum.map_or(wanted, |maximum| maximum.min(wanted));
     let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(possible), maximum: now.maximum });
     if raised.is_err() || possible < wanted {
-        tracing::warn!("{wanted} file descriptors are wanted for maxclients, {possible} are allowed: fewer clients fit");
+        tracing::warn!(
+            "{wanted} file descriptors are wanted for maxclients, {possible} are allowed: fewer clients fit"
+        );
     }
 }
