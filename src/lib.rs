@@ -6,6 +6,7 @@ pub mod base;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod interop;
 pub mod node;
 pub mod observability;
 pub mod protocol;

@@ -1,0 +1,103 @@
+//! DUMP payloads: a value as in an rdb file, then the format's version (2 bytes) and a CRC-64 of all before it (8 bytes),
+//! both little-endian.
+
+use super::rdb_value::{self, Value};
+use super::reader::Reader;
+use crc::{CRC_64_REDIS, Crc, Table};
+
+static CRC: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_REDIS);
+
+/// The version that we write: that of Redis 7.0, so that every later server reads it, too.
+const VERSION: u16 = 10;
+/// The newest version whose framing we know. Types that came with it may still be unknown.
+const VERSION_MAX: u16 = 12;
+const FOOTER: usize = 10;
+
+/// Why a payload is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// It is from the future, or damaged.
+    Footer,
+    /// The value in it is of no type we know, or malformed.
+    Value,
+}
+
+/// Appends the footer to a value with its type byte.
+pub fn seal(mut value: Vec<u8>) -> Vec<u8> {
+    value.extend_from_slice(&VERSION.to_le_bytes());
+    let checksum = CRC.checksum(&value);
+    value.extend_from_slice(&checksum.to_le_bytes());
+    value
+}
+
+/// Reads a payload whose footer fits.
+pub fn open(payload: &[u8]) -> Result<Value, Refused> {
+    let footer_at = payload.len().checked_sub(FOOTER).ok_or(Refused::Footer)?;
+    let mut footer = Reader::new(&payload[footer_at..]);
+    let version = footer.array().map(u16::from_le_bytes).map_err(|_| Refused::Footer)?;
+    let checksum = footer.array().map(u64::from_le_bytes).map_err(|_| Refused::Footer)?;
+    if version > VERSION_MAX || checksum != CRC.checksum(&payload[..footer_at + 2]) {
+        return Err(Refused::Footer);
+    }
+    let mut reader = Reader::new(&payload[..footer_at]);
+    let kind = reader.byte().map_err(|_| Refused::Value)?;
+    rdb_value::read(kind, &mut reader).map_err(|_| Refused::Value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rdb_value::Form;
+    use super::*;
+
+    /// Answers of redis-server 7.0.15 to DUMP.
+    const HELLO: &[u8] = b"\x00\x05hello\x0a\x00cr\xdfve4 \x0a";
+    const NUMBER: &[u8] = b"\x00\xc1\xd2\x04\x0a\x00\x00\x87\x08\xa1D\x82\x5c\xed";
+    const FORTY_X: &[u8] = b"\x00\xc3\x09(\x01xx\xe0\x1b\x00\x01xx\x0a\x00z\x1dl\xce\xa5@\x133";
+    const PACKED: &[u8] =
+        b"\x10\x12\x12\x00\x00\x00\x04\x00\x81f\x02\x81v\x02\x81n\x02d\x01\xff\x0a\x00T\x14\xca\xecu\xfc)\x1a";
+    const PLAIN: &[u8] = b"\x04\x01\x01f\x01v\x0a\x00\xad\xf2CV\xb1\x86\x0e\xfc";
+
+    #[test]
+    fn payloads_of_redis_are_read() {
+        let string = |text: &[u8]| Ok(Value::String(text.to_vec()));
+        let pair = |field: &[u8], value: &[u8]| (field.to_vec(), value.to_vec());
+        assert_eq!(open(HELLO), string(b"hello"));
+        assert_eq!(open(NUMBER), string(b"1234"));
+        assert_eq!(open(FORTY_X), string(&[b'x'; 40]));
+        assert_eq!(open(PACKED), Ok(Value::Hash(vec![pair(b"f", b"v"), pair(b"n", b"100")])));
+        assert_eq!(open(PLAIN), Ok(Value::Hash(vec![pair(b"f", b"v")])));
+    }
+
+    #[test]
+    fn payloads_are_those_of_redis() {
+        let string = |text: &[u8]| {
+            let mut out = Vec::new();
+            rdb_value::write_string_value(text, &mut out);
+            seal(out)
+        };
+        let hash = |pairs: &[(&[u8], &[u8])], form| {
+            let mut out = Vec::new();
+            rdb_value::write_hash(pairs.iter().copied(), form, &mut out);
+            seal(out)
+        };
+        assert_eq!(string(b"hello"), HELLO);
+        assert_eq!(string(b"1234"), NUMBER);
+        assert_eq!(hash(&[(b"f", b"v"), (b"n", b"100")], Form::Packed), PACKED);
+        assert_eq!(hash(&[(b"f", b"v")], Form::Plain), PLAIN);
+    }
+
+    #[test]
+    fn a_damaged_payload_is_refused() {
+        let mut value = Vec::new();
+        rdb_value::write_string_value(b"hello", &mut value);
+        let sealed = seal(value);
+        assert_eq!(open(&sealed), Ok(Value::String(b"hello".to_vec())));
+        for at in 0..sealed.len() {
+            let mut damaged = sealed.clone();
+            damaged[at] ^= 1;
+            assert_eq!(open(&damaged), Err(Refused::Footer));
+            assert_eq!(open(&sealed[..at]), Err(Refused::Footer));
+        }
+        assert_eq!(open(&seal(Vec::new())), Err(Refused::Value));
+    }
+}

@@ -1,0 +1,10 @@
+//! Other people's formats: values as Redis serializes them (DUMP, RESTORE; later the rdb file and PSYNC).
+//!
+//! Everything read here comes from outside: each length is checked against what is there, nothing is allocated by a claim
+//! alone, and no byte sequence makes it panic.
+
+pub mod dump;
+pub mod lzf;
+pub mod packed;
+pub mod rdb_value;
+pub mod reader;
