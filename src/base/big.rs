@@ -1,5 +1,7 @@
 //! Unsigned integers of any size, as far as reading and printing long doubles needs them: up to some 50,000 bits, quadratic.
 
+use std::fmt::Write as _;
+
 /// An unsigned integer: 32-bit digits, the lowest first, without leading zeros.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Big(Vec<u32>);
@@ -96,7 +98,7 @@ impl Big {
         }
         let mut text = groups.pop().unwrap_or(0).to_string();
         for group in groups.iter().rev() {
-            text.push_str(&format!("{group:09}"));
+            let _ = write!(text, "{group:09}"); // a String takes everything
         }
         text
     }

@@ -3,7 +3,7 @@
 //! Bytes from outside: every limit is here, nothing panics. What a directive means is not known here.
 
 use crate::base::glob;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -253,7 +253,9 @@ pub fn quote(word: &[u8]) -> String {
             b'\r' => quoted.push_str("\\r"),
             b'\t' => quoted.push_str("\\t"),
             b' '..=b'~' => quoted.push(char::from(*byte)),
-            byte => quoted.push_str(&format!("\\x{byte:02x}")),
+            byte => {
+                let _ = write!(quoted, "\\x{byte:02x}"); // a String takes everything
+            }
         }
     }
     quoted.push('"');

@@ -236,7 +236,7 @@ fn save_points(words: &[&[u8]], current: &[u8]) -> Result<Vec<u8>, String> {
     }
     for pair in words.chunks_exact(2) {
         let (seconds, changes) = (number::parse_i64(pair[0]), number::parse_i64(pair[1]));
-        if !seconds.is_some_and(|seconds| seconds >= 1) || !changes.is_some_and(|changes| changes >= 0) {
+        if seconds.is_none_or(|seconds| seconds < 1) || changes.is_none_or(|changes| changes < 0) {
             return Err(REFUSED.to_owned());
         }
     }
@@ -251,7 +251,7 @@ fn save_points(words: &[&[u8]], current: &[u8]) -> Result<Vec<u8>, String> {
 }
 
 fn buffer_limits(words: &[&[u8]], current: &[u8]) -> Result<Vec<u8>, String> {
-    if words.is_empty() || words.len() % 4 != 0 {
+    if words.is_empty() || !words.len().is_multiple_of(4) {
         return Err("Wrong number of arguments in buffer limit configuration.".to_owned());
     }
     let mut limits = read_buffer_limits(current);

@@ -206,6 +206,6 @@ fn show(directive: &Directive) -> String {
     if !is_open {
         return name.chars().take(64).collect();
     }
-    let values: String = words.map(|word| format!(" \"{word}\"")).collect();
-    format!("{name}{values}").chars().take(200).collect()
+    let values: Vec<String> = words.map(|word| format!("\"{word}\"")).collect();
+    format!("{name} {}", values.join(" ")).trim_end().chars().take(200).collect()
 }

@@ -91,28 +91,28 @@ fn lines_of(row: &Parameter, value: &[u8]) -> Vec<Vec<u8>> {
     let name = row.name;
     let shown = String::from_utf8_lossy(value);
     let texts = match row.kind {
+        Kind::Primary if value.is_empty() => Vec::new(),
+        Kind::List(_) | Kind::Percentiles | Kind::SavePoints if value.is_empty() => vec![quote(b"")],
+        Kind::Text | Kind::FileName(_) | Kind::Host | Kind::Folder | Kind::EventClasses => vec![quote(value)],
+        Kind::Memory { .. } | Kind::MemoryOrPercent => {
+            vec![shown.parse().map_or_else(|_| shown.into_owned(), number::format_memory)]
+        }
+        Kind::SavePoints => {
+            let words: Vec<&str> = shown.split(' ').collect();
+            words.chunks(2).map(|pair| pair.join(" ")).collect()
+        }
+        Kind::BufferLimits => buffer_limits(value),
         Kind::Bool
         | Kind::Int { .. }
         | Kind::Clamped { .. }
         | Kind::Octal
         | Kind::Word(_)
         | Kind::Words(_)
+        | Kind::List(_)
+        | Kind::Percentiles
         | Kind::OomScores
+        | Kind::Primary
         | Kind::Unsupported(_) => vec![shown.into_owned()],
-        Kind::Memory { .. } | Kind::MemoryOrPercent => {
-            vec![shown.parse().map_or_else(|_| shown.into_owned(), number::format_memory)]
-        }
-        Kind::List(_) | Kind::Percentiles if value.is_empty() => vec![quote(b"")],
-        Kind::List(_) | Kind::Percentiles => vec![shown.into_owned()],
-        Kind::SavePoints if value.is_empty() => vec![quote(b"")],
-        Kind::SavePoints => {
-            let words: Vec<&str> = shown.split(' ').collect();
-            words.chunks(2).map(|pair| pair.join(" ")).collect()
-        }
-        Kind::BufferLimits => buffer_limits(value),
-        Kind::Primary if value.is_empty() => Vec::new(),
-        Kind::Primary => vec![shown.into_owned()],
-        Kind::Text | Kind::FileName(_) | Kind::Host | Kind::Folder | Kind::EventClasses => vec![quote(value)],
     };
     texts.into_iter().map(|text| format!("{name} {text}").into_bytes()).collect()
 }
