@@ -3,8 +3,10 @@
 //! A declaration is built by `read`, `write` or `session`, which take functions of different types: a writer declared as a
 //! reader does not compile. Everything else derives from [`GROUPS`].
 
+mod acl;
 pub mod categories;
 mod client;
+mod cluster;
 mod command;
 mod config;
 mod connection;
@@ -12,17 +14,25 @@ mod databases;
 mod docs;
 pub mod execute;
 mod expiry;
+mod function;
 mod help;
 mod keys;
 pub mod keys_of;
+mod latency;
+mod module;
+mod persistence;
 pub mod record;
+mod replication;
 mod scan;
+mod script;
+mod server;
+mod slowlog;
 pub mod table;
 mod transactions;
 
 pub use command::{Command, Failure, Handler, Outcome, Request, container, read, session, write};
 pub use connection::REDIS_VERSION;
-pub use help::help;
+pub use help::{help, help_from_table};
 
 /// The groups, in the order of the documentation. One line each, so that neighbours do not meet when branches do.
 #[rustfmt::skip]
@@ -35,4 +45,14 @@ pub const GROUPS: &[&[Command]] = &[
     keys::COMMANDS,
     scan::COMMANDS,
     transactions::COMMANDS,
+    acl::COMMANDS,
+    cluster::COMMANDS,
+    function::COMMANDS,
+    latency::COMMANDS,
+    module::COMMANDS,
+    persistence::COMMANDS,
+    replication::COMMANDS,
+    script::COMMANDS,
+    server::COMMANDS,
+    slowlog::COMMANDS,
 ];

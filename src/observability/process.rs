@@ -1,8 +1,47 @@
 //! What the system says of this process: memory, processor time, the machine. Read from `/proc`, so only as fresh and as
 //! fine as the kernel keeps it; where there is no `/proc` the figures are zero.
 
+use crate::base::clock;
 use rustix::param::{clock_ticks_per_second, page_size};
 use std::fs;
+use std::time::Instant;
+
+/// Which process this is.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Forty random hexadecimal digits, others at every start.
+    pub run_id: String,
+    /// Forty more, which name the history of the data for replicas.
+    pub replication_id: String,
+    /// When it started, by the monotonic clock.
+    pub started: Instant,
+    /// When it started, seconds since 1970.
+    pub started_s: i64,
+    /// Path of its program.
+    pub executable: String,
+    /// Memory of its own at the start.
+    pub startup_memory: u64,
+}
+
+impl Identity {
+    /// Of this process, as of now.
+    pub fn of_this_process() -> Identity {
+        let executable = std::env::current_exe().unwrap_or_default();
+        Identity {
+            run_id: random_digits(),
+            replication_id: random_digits(),
+            started: Instant::now(),
+            started_s: clock::unix_ms() / 1000,
+            executable: executable.to_string_lossy().into_owned(),
+            startup_memory: Memory::now().own(),
+        }
+    }
+}
+
+fn random_digits() -> String {
+    let bytes: [u8; 20] = rand::random();
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
 
 /// Memory of this process, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -83,6 +83,15 @@ pub fn unknown_subcommand(container: &str, subcommand: &[u8]) -> ErrorReply {
     ErrorReply::new(format!("ERR unknown subcommand '{shown}'. Try {} HELP.", container.to_ascii_uppercase()))
 }
 
+/// The reply to a subcommand of `container` that checks the number of its words by itself.
+pub fn unknown_or_wrong_arity(container: &str, subcommand: &[u8]) -> ErrorReply {
+    let shown: String = String::from_utf8_lossy(subcommand).chars().take(128).collect();
+    let container = container.to_ascii_uppercase();
+    ErrorReply::new(format!(
+        "ERR unknown subcommand or wrong number of arguments for '{shown}'. Try {container} HELP."
+    ))
+}
+
 /// The reply to an expire time that does not fit; `name` is the command's lower-case name.
 pub fn invalid_expire(name: &str) -> ErrorReply {
     ErrorReply::new(format!("ERR invalid expire time in '{}' command", name.to_ascii_lowercase()))

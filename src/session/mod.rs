@@ -9,6 +9,7 @@ pub mod clients;
 pub mod monitor;
 pub mod multi;
 pub mod pause;
+pub mod saving;
 pub mod service;
 #[expect(clippy::module_inception, reason = "the session is what this layer is about")]
 pub mod session;

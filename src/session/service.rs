@@ -3,9 +3,11 @@
 use super::clients::Clients;
 use super::monitor::Monitors;
 use super::pause::Pause;
+use super::saving::Saving;
 use super::stop::Stop;
 use crate::config::{Parameters, Settings};
 use crate::observability::latency::LatencyMonitor;
+use crate::observability::process::Identity;
 use crate::observability::slowlog::SlowLog;
 use crate::observability::statistics::Statistics;
 use crate::store::Store;
@@ -37,6 +39,10 @@ pub struct Service {
     pub clock: quanta::Clock,
     /// Whether keys are removed when their time has come (DEBUG SET-ACTIVE-EXPIRE).
     pub active_expire: AtomicBool,
+    /// Which process this is.
+    pub identity: Identity,
+    /// The checkpoint that a client asked for.
+    pub saving: Arc<Saving>,
 }
 
 impl Service {
@@ -54,6 +60,8 @@ impl Service {
             latency: LatencyMonitor::default(),
             clock: quanta::Clock::new(),
             active_expire: AtomicBool::new(true),
+            identity: Identity::of_this_process(),
+            saving: Arc::default(),
         }
     }
 

@@ -1,0 +1,114 @@
+//! Commands that in Redis write the data to disk: SAVE, BGSAVE, BGREWRITEAOF, LASTSAVE. Here the journal holds every
+//! write already; all of them ask for a checkpoint, which makes the next start replay less.
+
+use super::{Command, Outcome, Request, session};
+use crate::protocol::error::{self, ErrorReply};
+use crate::protocol::reply::Reply;
+use crate::protocol::spec::Group;
+use crate::protocol::spec::flag::{ADMIN, FAST, LOADING, NO_ASYNC_LOADING, NO_MULTI, NOSCRIPT, STALE};
+use crate::protocol::spec::syntax::token;
+use crate::session::service::Service;
+use crate::session::session::Session;
+use std::sync::Arc;
+
+const IN_PROGRESS: ErrorReply = ErrorReply::fixed("ERR Background save already in progress");
+
+/// Declarations of these commands.
+pub const COMMANDS: &[Command] = &[
+    session("save", save)
+        .arity(1)
+        .flags(ADMIN.and(NOSCRIPT).and(NO_ASYNC_LOADING).and(NO_MULTI))
+        .group(Group::Server)
+        .since("1.0.0")
+        .complexity("O(N) where N is the number of rows changed since the last checkpoint")
+        .summary("Writes a checkpoint and waits for it."),
+    session("bgsave", bgsave)
+        .arity(-1)
+        .flags(ADMIN.and(NOSCRIPT).and(NO_ASYNC_LOADING))
+        .group(Group::Server)
+        .since("1.0.0")
+        .complexity("O(1)")
+        .summary("Starts a checkpoint.")
+        .arguments(&[token("schedule", "SCHEDULE").optional().since("3.2.2")])
+        .history(&[("3.2.2", "`SCHEDULE` came.")]),
+    session("bgrewriteaof", bgrewriteaof)
+        .arity(1)
+        .flags(ADMIN.and(NOSCRIPT).and(NO_ASYNC_LOADING))
+        .group(Group::Server)
+        .since("1.0.0")
+        .complexity("O(1)")
+        .summary("Starts a checkpoint, after which older journal segments can go."),
+    session("lastsave", lastsave)
+        .arity(1)
+        .flags(LOADING.and(STALE).and(FAST))
+        .group(Group::Server)
+        .since("1.0.0")
+        .complexity("O(1)")
+        .summary("Returns when the data was last checkpointed.")
+        .tips(&["nondeterministic_output"])
+        .categories(&["admin", "dangerous"]),
+];
+
+fn save(request: &Request, _: &mut Session) -> Outcome {
+    if !request.service.saving.begin() {
+        return Err(IN_PROGRESS.into());
+    }
+    let result = request.service.store.checkpoint_now();
+    request.service.saving.give_up();
+    match result {
+        Ok(()) => Ok(Reply::Ok),
+        Err(error) => Err(ErrorReply::new(format!("ERR the checkpoint failed: {error}")).into()),
+    }
+}
+
+fn bgsave(request: &Request, _: &mut Session) -> Outcome {
+    let mut words = request.args.cursor(1);
+    let is_scheduled = words.eat("SCHEDULE");
+    if !words.is_done() {
+        return Err(error::SYNTAX.into());
+    }
+    if save_in_background(request.service)? {
+        return Ok(Reply::Simple("Background saving started"));
+    }
+    // The save that runs may miss writes made since it began, so a second one has to follow it.
+    if !is_scheduled {
+        return Err(IN_PROGRESS.into());
+    }
+    request.service.saving.again();
+    Ok(Reply::Simple("Background saving scheduled"))
+}
+
+fn bgrewriteaof(request: &Request, _: &mut Session) -> Outcome {
+    if save_in_background(request.service)? {
+        return Ok(Reply::Simple("Background append only file rewriting started"));
+    }
+    request.service.saving.again();
+    Ok(Reply::Simple("Background append only file rewriting scheduled"))
+}
+
+/// Starts a checkpoint on a thread of its own; false if one runs already. That it failed is in the log and in INFO.
+fn save_in_background(service: &Service) -> Result<bool, ErrorReply> {
+    if !service.saving.begin() {
+        return Ok(false);
+    }
+    let (store, saving) = (Arc::clone(&service.store), Arc::clone(&service.saving));
+    let run = move || {
+        loop {
+            if store.checkpoint_now().is_err() {
+                return saving.give_up();
+            }
+            if saving.end() {
+                return;
+            }
+        }
+    };
+    let spawned = std::thread::Builder::new().name("save".into()).spawn(run);
+    spawned.map(|_| true).map_err(|error| {
+        service.saving.give_up();
+        ErrorReply::new(format!("ERR Can't save in background: {error}"))
+    })
+}
+
+fn lastsave(request: &Request, _: &mut Session) -> Outcome {
+    Ok(Reply::Int(request.service.store.status().last_save_s))
+}
