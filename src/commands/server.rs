@@ -1,6 +1,6 @@
 //! The server itself: TIME, LOLWUT, MONITOR, SHUTDOWN.
 
-use super::{Command, Outcome, Request, session};
+use super::{Command, Outcome, REDIS_VERSION, Request, session};
 use crate::base::clock;
 use crate::protocol::error::{self, ErrorReply};
 use crate::protocol::reply::Reply;
@@ -47,9 +47,6 @@ pub const COMMANDS: &[Command] = &[
         ])
         .history(&[("7.0.0", "`NOW`, `FORCE` and `ABORT` came.")]),
 ];
-
-/// The version of Redis whose behaviour we have.
-pub const REDIS_VERSION: &str = "7.2.4";
 
 fn time(_: &Request, _: &mut Session) -> Outcome {
     let now_us = clock::unix_us();
