@@ -4,29 +4,36 @@
 //! reader does not compile. Everything else derives from [`GROUPS`].
 
 mod acl;
+mod bitfields;
+mod bitmaps;
 pub mod categories;
 mod client;
 mod cluster;
 mod command;
 mod config;
 mod connection;
+mod counters;
 mod databases;
 mod docs;
 pub mod execute;
 mod expiry;
 mod function;
+mod hash_fields;
+mod hashes;
 mod help;
 mod keys;
 pub mod keys_of;
 mod latency;
 mod module;
 mod persistence;
+mod ranges;
 pub mod record;
 mod replication;
 mod scan;
 mod script;
 mod server;
 mod slowlog;
+mod strings;
 pub mod table;
 mod transactions;
 
@@ -55,4 +62,11 @@ pub const GROUPS: &[&[Command]] = &[
     script::COMMANDS,
     server::COMMANDS,
     slowlog::COMMANDS,
+    strings::COMMANDS,
+    counters::COMMANDS,
+    ranges::COMMANDS,
+    bitmaps::COMMANDS,
+    bitfields::COMMANDS,
+    hashes::COMMANDS,
+    hash_fields::COMMANDS,
 ];

@@ -55,6 +55,11 @@ fn encode_other(reply: &Reply, version: Version, out: &mut Vec<u8>) {
         Reply::Array(items) => aggregate(b'*', items, version, out),
         Reply::Map(pairs) if is_3 => aggregate_pairs(b'%', pairs, version, out),
         Reply::Map(pairs) => aggregate(b'*', pairs, version, out),
+        Reply::Pairs(pairs) if is_3 => {
+            array_head(pairs.len() / 2, out);
+            pairs.chunks(2).for_each(|pair| aggregate(b'*', pair, version, out));
+        }
+        Reply::Pairs(pairs) => aggregate(b'*', pairs, version, out),
         Reply::Set(items) => aggregate(if is_3 { b'~' } else { b'*' }, items, version, out),
         Reply::Push(items) => aggregate(if is_3 { b'>' } else { b'*' }, items, version, out),
         Reply::Double(value) => double(*value, version, out),
@@ -187,6 +192,7 @@ mod tests {
             (Reply::NullArray, "*-1\r\n", "_\r\n"),
             (Reply::Array(vec![]), "*0\r\n", "*0\r\n"),
             (Reply::Map(pair()), "*2\r\n$1\r\nk\r\n:-10\r\n", "%1\r\n$1\r\nk\r\n:-10\r\n"),
+            (Reply::Pairs(pair()), "*2\r\n$1\r\nk\r\n:-10\r\n", "*1\r\n*2\r\n$1\r\nk\r\n:-10\r\n"),
             (Reply::Set(pair()), "*2\r\n$1\r\nk\r\n:-10\r\n", "~2\r\n$1\r\nk\r\n:-10\r\n"),
             (Reply::Push(pair()), "*2\r\n$1\r\nk\r\n:-10\r\n", ">2\r\n$1\r\nk\r\n:-10\r\n"),
             (Reply::Double(3.0), "$1\r\n3\r\n", ",3\r\n"),

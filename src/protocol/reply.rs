@@ -30,6 +30,8 @@ pub enum Reply {
     Array(Vec<Reply>),
     /// Pairs, keys and values in turn: a flat list in RESP2, a map in RESP3. The length is even.
     Map(Vec<Reply>),
+    /// Pairs in turn, as HRANDFIELD and ZRANGE answer them: a flat list in RESP2, a list of lists of two in RESP3.
+    Pairs(Vec<Reply>),
     /// A set: a list in RESP2.
     Set(Vec<Reply>),
     /// A double: its text as a byte string in RESP2.

@@ -2,3 +2,8 @@
 
 pub mod error;
 pub mod keyspace;
+
+pub mod bitmap;
+pub mod hash;
+pub mod lcs;
+pub mod string;

@@ -1,0 +1,525 @@
+//! Hashes: fields and their values at a key.
+//!
+//! A *small* hash, within the limits of Redis's listpack, is the payload of its key row, fields in the order they came:
+//!
+//! ```text
+//! number of fields (varint) · for each: length (varint) · field · length (varint) · value
+//! ```
+//!
+//! A *big* one has a row in the items tree for each field, and the key row's payload is their number (u64):
+//!
+//! ```text
+//! suffix: hash32(field) (4, big-endian) · field
+//! value:  flags (1; bit 0: a deadline follows, kept for later) · [expire at, ms (8)] · value
+//! ```
+//!
+//! Invariants:
+//! - a hash has at least one field; the key goes with the last one;
+//! - a big hash stays big, as in Redis;
+//! - the count and `Items::bytes` of a big hash are exact.
+
+use super::error::Error;
+use crate::base::blob::Slice;
+use crate::base::long_double::LongDouble;
+use crate::base::number;
+use crate::store::{Entry, Interrupt, Items, Key, Kind, NewValue, Transaction, View, hash32, items_after};
+use smallvec::SmallVec;
+use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
+
+/// Above this a hash is big, whatever the limits say: a row is rewritten as a whole.
+const INLINE_MAX: usize = 64 * 1024;
+
+const LISTPACK: u8 = 0;
+const HASHTABLE: u8 = 1;
+
+/// How large a small hash may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Fields.
+    pub entries: usize,
+    /// Bytes of a field or a value.
+    pub value: usize,
+}
+
+/// What OBJECT ENCODING says of a hash.
+pub fn encoding_name(entry: &Entry) -> &'static str {
+    if entry.encoding() == LISTPACK { "listpack" } else { "hashtable" }
+}
+
+/// A field and its value.
+pub type Pair<'a> = (&'a [u8], &'a [u8]);
+type Pairs<'a> = SmallVec<[Pair<'a>; 32]>;
+
+/// The fields of a small hash, in order.
+#[derive(Clone)]
+pub struct Fields<'a> {
+    payload: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Fields<'a> {
+    /// Of a small hash's payload.
+    pub fn new(payload: &'a [u8]) -> Fields<'a> {
+        let mut fields = Fields { payload, at: 0 };
+        let _count = fields.varint();
+        fields
+    }
+
+    fn varint(&mut self) -> Option<usize> {
+        let (mut value, mut shift) = (0, 0);
+        loop {
+            let &byte = self.payload.get(self.at)?;
+            self.at += 1;
+            value |= ((byte & 127) as usize) << shift;
+            if byte < 128 {
+                return Some(value);
+            }
+            shift += 7;
+            if shift > 56 {
+                return None;
+            }
+        }
+    }
+
+    fn bytes(&mut self) -> Option<&'a [u8]> {
+        let len = self.varint()?;
+        let bytes = self.payload.get(self.at..self.at.checked_add(len)?)?;
+        self.at += len;
+        Some(bytes)
+    }
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Pair<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Pair<'a>> {
+        if self.at >= self.payload.len() {
+            return None;
+        }
+        Some((self.bytes()?, self.bytes()?))
+    }
+}
+
+fn put_varint(out: &mut SmallVec<[u8; 1024]>, mut value: usize) {
+    while value >= 128 {
+        out.push(value as u8 | 128);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+fn small_count(payload: &[u8]) -> usize {
+    Fields { payload, at: 0 }.varint().unwrap_or(0)
+}
+
+fn put_small(
+    transaction: &mut Transaction,
+    key: &Key,
+    pairs: &[Pair],
+    expire_at: Option<i64>,
+) -> Result<(), Interrupt> {
+    let mut payload = SmallVec::new();
+    put_varint(&mut payload, pairs.len());
+    for (field, value) in pairs {
+        put_varint(&mut payload, field.len());
+        payload.extend_from_slice(field);
+        put_varint(&mut payload, value.len());
+        payload.extend_from_slice(value);
+    }
+    let meta = NewValue { kind: Kind::Hash, encoding: LISTPACK, expire_at, items: None };
+    transaction.put(key, meta, &[&payload])
+}
+
+/// The key row of a big hash, decoded.
+#[derive(Clone, Copy)]
+struct Big {
+    items: Items,
+    count: u64,
+    expire_at: Option<i64>,
+}
+
+impl Big {
+    fn of(entry: &Entry) -> Option<Big> {
+        let count = entry.payload().try_into().map_or(0, u64::from_be_bytes);
+        Some(Big { items: entry.items()?, count, expire_at: entry.expire_at() })
+    }
+
+    fn put(self, transaction: &mut Transaction, key: &Key) -> Result<(), Interrupt> {
+        let (expire_at, items) = (self.expire_at, Some(self.items));
+        let meta = NewValue { kind: Kind::Hash, encoding: HASHTABLE, expire_at, items };
+        transaction.put(key, meta, &[&self.count.to_be_bytes()])
+    }
+}
+
+fn suffix(field: &[u8]) -> SmallVec<[u8; 64]> {
+    let mut suffix = SmallVec::new();
+    suffix.extend_from_slice(&hash32(field).to_be_bytes());
+    suffix.extend_from_slice(field);
+    suffix
+}
+
+/// Flags of a field without a deadline.
+const PLAIN: &[u8] = &[0];
+
+/// Where the value begins in a field's row.
+fn value_at(row: &[u8]) -> usize {
+    let len = if row.first().is_some_and(|flags| flags & 1 != 0) { 9 } else { 1 };
+    len.min(row.len())
+}
+
+/// The hash at `key`, if there is one.
+#[inline]
+pub fn find(view: &mut View, key: &Key) -> Result<Option<Entry>, Error> {
+    match view.get(key)? {
+        Some(entry) if entry.kind() != Kind::Hash => Err(Error::WrongType),
+        entry => Ok(entry),
+    }
+}
+
+/// Number of fields.
+pub fn len(entry: &Entry) -> u64 {
+    Big::of(entry).map_or_else(|| small_count(entry.payload()) as u64, |big| big.count)
+}
+
+/// The value of `field`.
+pub fn get(view: &mut View, key: &Key, entry: &Entry, field: &[u8]) -> Result<Option<Slice>, Interrupt> {
+    if let Some(items) = entry.items() {
+        let row = view.item(key, items.uid, &suffix(field))?;
+        return Ok(row.map(|row| row.slice(value_at(&row), row.len())));
+    }
+    let mut fields = Fields::new(entry.payload());
+    while let Some((name, value)) = fields.next() {
+        if name == field {
+            return Ok(Some(entry.slice(fields.at - value.len(), fields.at)));
+        }
+    }
+    Ok(None)
+}
+
+/// Visits all fields and values: in the order they came if the hash is small.
+pub fn visit(
+    view: &mut View,
+    key: &Key,
+    entry: &Entry,
+    visit: &mut dyn FnMut(&[u8], &[u8]),
+) -> Result<(), Interrupt> {
+    let Some(items) = entry.items() else {
+        Fields::new(entry.payload()).for_each(|(field, value)| visit(field, value));
+        return Ok(());
+    };
+    view.visit_items(key, items.uid, &[], &mut |name, row| {
+        visit(name.get(4..).unwrap_or_default(), &row[value_at(row)..]);
+        ControlFlow::Continue(())
+    })
+}
+
+/// Visits about `count` fields from `cursor` on (0: from the beginning) and returns the cursor to go on with, 0 at the end.
+///
+/// The cursor is the hash position that comes next. Fields of one position are visited in the same call, so that every field
+/// that exists all the time is visited once. A small hash is visited as a whole.
+pub fn scan(
+    view: &mut View,
+    key: &Key,
+    entry: &Entry,
+    cursor: u64,
+    count: usize,
+    visit: &mut dyn FnMut(&[u8], &[u8]),
+) -> Result<u64, Interrupt> {
+    let Some(items) = entry.items() else {
+        self::visit(view, key, entry, visit)?;
+        return Ok(0);
+    };
+    let Ok(from) = u32::try_from(cursor) else { return Ok(0) };
+    let (mut seen, mut last, mut next) = (0, [0; 4], 0);
+    view.visit_items(key, items.uid, &from.to_be_bytes(), &mut |name, row| {
+        let Some((position, field)) = name.split_first_chunk::<4>() else { return ControlFlow::Continue(()) };
+        if seen >= count && *position != last {
+            next = u64::from(u32::from_be_bytes(*position));
+            return ControlFlow::Break(());
+        }
+        visit(field, &row[value_at(row)..]);
+        seen += 1;
+        last = *position;
+        ControlFlow::Continue(())
+    })?;
+    Ok(next)
+}
+
+/// Sets fields, the key if need be. Returns how many are new.
+pub fn set<'a>(
+    transaction: &mut Transaction,
+    key: &Key,
+    new: impl Iterator<Item = Pair<'a>> + Clone,
+    limits: Limits,
+) -> Result<usize, Error> {
+    let before = find(transaction, key)?;
+    if let Some(big) = before.as_ref().and_then(Big::of) {
+        return Ok(set_in_big(transaction, key, big, new)?);
+    }
+    let expire_at = before.as_ref().and_then(Entry::expire_at);
+    let old = before.as_ref().map_or(&[][..], Entry::payload);
+    let mut pairs: Pairs = Fields::new(old).collect();
+    let old_count = pairs.len();
+    if merge_small(&mut pairs, new.clone(), limits) {
+        put_small(transaction, key, &pairs, expire_at)?;
+        return Ok(pairs.len() - old_count);
+    }
+    let count = make_big(
+        transaction,
+        key,
+        Fields::new(old).chain(new.map(|(field, value)| (field, value))),
+        expire_at,
+    )?;
+    Ok(count - old_count)
+}
+
+/// Sets fields in a list of them; `false` if the result is too large for a small hash.
+fn merge_small<'b, 'a: 'b>(
+    pairs: &mut Pairs<'b>,
+    new: impl Iterator<Item = Pair<'a>>,
+    limits: Limits,
+) -> bool {
+    let mut bytes: usize = pairs.iter().map(|(field, value)| field.len() + value.len()).sum();
+    for (field, value) in new {
+        if field.len() > limits.value || value.len() > limits.value {
+            return false;
+        }
+        match pairs.iter_mut().find(|(name, _)| *name == field) {
+            Some((_, old)) => *old = value,
+            None => pairs.push((field, value)),
+        }
+        bytes += field.len() + value.len();
+        if pairs.len() > limits.entries || bytes > INLINE_MAX {
+            return false;
+        }
+    }
+    true
+}
+
+/// Makes a big hash of `pairs`, of which the last of each field counts. Returns the number of fields.
+fn make_big<'a>(
+    transaction: &mut Transaction,
+    key: &Key,
+    pairs: impl Iterator<Item = Pair<'a>>,
+    expire_at: Option<i64>,
+) -> Result<usize, Interrupt> {
+    let last: HashMap<&[u8], &[u8]> = pairs.collect();
+    let uid = transaction.new_uid(key);
+    let mut bytes = 0;
+    for (field, value) in &last {
+        bytes += transaction.put_new_item(key, uid, &suffix(field), &[PLAIN, value]) as u64;
+    }
+    Big { items: Items { uid, bytes }, count: last.len() as u64, expire_at }.put(transaction, key)?;
+    Ok(last.len())
+}
+
+fn set_in_big<'a>(
+    transaction: &mut Transaction,
+    key: &Key,
+    big: Big,
+    new: impl Iterator<Item = Pair<'a>>,
+) -> Result<usize, Interrupt> {
+    let (mut added, mut grown) = (0, 0);
+    for (field, value) in new {
+        let change = transaction.put_item(key, big.items.uid, &suffix(field), &[PLAIN, value])?;
+        added += u64::from(!change.existed);
+        grown += change.grown;
+    }
+    put_changed(transaction, key, big, added as i64, grown)?;
+    Ok(added as usize)
+}
+
+/// Puts the key row of a big hash if it changed; else only tells the watchers.
+fn put_changed(
+    transaction: &mut Transaction,
+    key: &Key,
+    big: Big,
+    more: i64,
+    grown: i64,
+) -> Result<(), Interrupt> {
+    if more == 0 && grown == 0 {
+        transaction.touch(key);
+        return Ok(());
+    }
+    let count = big.count.saturating_add_signed(more);
+    if count == 0 {
+        return transaction.remove(key);
+    }
+    Big { items: items_after(big.items, grown), count, ..big }.put(transaction, key)
+}
+
+/// Makes `key` a hash of these pairs, of which the last of each field counts, whatever it held before. Without pairs the key
+/// is removed.
+pub fn store_all<'a>(
+    transaction: &mut Transaction,
+    key: &Key,
+    pairs: impl Iterator<Item = Pair<'a>> + Clone,
+    expire_at: Option<i64>,
+    limits: Limits,
+) -> Result<(), Interrupt> {
+    let mut small = Pairs::new();
+    if !merge_small(&mut small, pairs.clone(), limits) {
+        return make_big(transaction, key, pairs, expire_at).map(drop);
+    }
+    if small.is_empty() {
+        return transaction.remove(key);
+    }
+    put_small(transaction, key, &small, expire_at)
+}
+
+/// Removes fields, and the key with the last one. Returns how many there were.
+pub fn delete<'a>(
+    transaction: &mut Transaction,
+    key: &Key,
+    fields: impl Iterator<Item = &'a [u8]>,
+) -> Result<usize, Error> {
+    let Some(entry) = find(transaction, key)? else { return Ok(0) };
+    if let Some(big) = Big::of(&entry) {
+        let (mut removed, mut grown) = (0, 0);
+        for field in fields {
+            let change = transaction.remove_item(key, big.items.uid, &suffix(field))?;
+            removed += i64::from(change.existed);
+            grown += change.grown;
+        }
+        if removed > 0 {
+            put_changed(transaction, key, big, -removed, grown)?;
+        }
+        return Ok(removed as usize);
+    }
+    let mut pairs: Pairs = Fields::new(entry.payload()).collect();
+    let count = pairs.len();
+    for field in fields {
+        pairs.retain(|(name, _)| *name != field);
+    }
+    let removed = count - pairs.len();
+    match pairs.len() {
+        0 => transaction.remove(key)?,
+        _ if removed == 0 => (),
+        _ => put_small(transaction, key, &pairs, entry.expire_at())?,
+    }
+    Ok(removed)
+}
+
+/// Adds `delta` to the integer in `field`. Returns the sum.
+pub fn add(
+    transaction: &mut Transaction,
+    key: &Key,
+    field: &[u8],
+    delta: i64,
+    limits: Limits,
+) -> Result<i64, Error> {
+    let old = match find(transaction, key)? {
+        Some(entry) => get(transaction, key, &entry, field)?,
+        None => None,
+    };
+    let old = old.map_or(Some(0), |text| number::parse_i64(&text)).ok_or(Error::NotAnInteger)?;
+    let sum = old.checked_add(delta).ok_or(Error::Overflow)?;
+    let mut buffer = itoa::Buffer::new();
+    set(transaction, key, std::iter::once((field, buffer.format(sum).as_bytes())), limits)?;
+    Ok(sum)
+}
+
+/// Adds `delta` to the number in `field`. Returns the sum's text.
+pub fn add_decimal(
+    transaction: &mut Transaction,
+    key: &Key,
+    field: &[u8],
+    delta: LongDouble,
+    limits: Limits,
+) -> Result<String, Error> {
+    let old = match find(transaction, key)? {
+        Some(entry) => get(transaction, key, &entry, field)?,
+        None => None,
+    };
+    let old = LongDouble::parse(old.as_deref().unwrap_or(b"0")).ok_or(Error::NotAFloat)?;
+    let sum = old.add(delta).filter(|sum| !sum.is_infinite()).ok_or(Error::NanOrInfinity)?;
+    let text = sum.format();
+    set(transaction, key, std::iter::once((field, text.as_bytes())), limits)?;
+    Ok(text)
+}
+
+/// Calls `take` with `count` fields at random, any of them any number of times.
+///
+/// In a big hash a random position is sought and the field that follows is taken: one behind a wide gap comes a little more
+/// often, as in any store that is ordered by hash.
+pub fn random_repeated(
+    view: &mut View,
+    key: &Key,
+    entry: &Entry,
+    count: usize,
+    take: &mut dyn FnMut(&[u8], &[u8]),
+) -> Result<(), Interrupt> {
+    let Some(items) = entry.items() else {
+        let pairs: Pairs = Fields::new(entry.payload()).collect();
+        for _ in 0..count {
+            let (field, value) = pairs[rand::random_range(0..pairs.len())];
+            take(field, value);
+        }
+        return Ok(());
+    };
+    for _ in 0..count {
+        one_at_random(view, key, items, take)?;
+    }
+    Ok(())
+}
+
+fn one_at_random(
+    view: &mut View,
+    key: &Key,
+    items: Items,
+    take: &mut dyn FnMut(&[u8], &[u8]),
+) -> Result<(), Interrupt> {
+    let mut found = false;
+    for from in [&rand::random::<[u8; 4]>()[..], &[]] {
+        if found {
+            break;
+        }
+        view.visit_items(key, items.uid, from, &mut |name, row| {
+            take(name.get(4..).unwrap_or_default(), &row[value_at(row)..]);
+            found = true;
+            ControlFlow::Break(())
+        })?;
+    }
+    Ok(())
+}
+
+/// Calls `take` with `count` different fields at random, or with all if they are fewer.
+pub fn random_distinct(
+    view: &mut View,
+    key: &Key,
+    entry: &Entry,
+    count: usize,
+    take: &mut dyn FnMut(&[u8], &[u8]),
+) -> Result<(), Interrupt> {
+    let len = len(entry);
+    if count as u64 >= len {
+        return visit(view, key, entry, take);
+    }
+    match entry.items() {
+        // Seeking finds enough different ones soon only if few are wanted.
+        Some(items) if (count as u64) < len / 3 => {
+            let mut seen = HashSet::with_capacity(count);
+            while seen.len() < count {
+                one_at_random(view, key, items, &mut |field, value| {
+                    if seen.insert(field.to_vec()) {
+                        take(field, value);
+                    }
+                })?;
+            }
+            Ok(())
+        }
+        _ => {
+            // Each field is taken with the chance that is left for it: one pass, each choice equally likely.
+            let (mut wanted, mut left) = (count as u64, len);
+            visit(view, key, entry, &mut |field, value| {
+                if rand::random_range(0..left.max(1)) < wanted {
+                    take(field, value);
+                    wanted -= 1;
+                }
+                left = left.saturating_sub(1);
+            })
+        }
+    }
+}
