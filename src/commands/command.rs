@@ -4,6 +4,7 @@ use crate::protocol::args::Args;
 use crate::protocol::error::{self, ErrorReply};
 use crate::protocol::reply::Reply;
 use crate::protocol::spec::{Argument, Flags, Group, KeySpec, Spec, flag};
+use crate::session::multi::Queued;
 use crate::session::service::Service;
 use crate::session::session::Session;
 use crate::store::{Interrupt, Key, Transaction, View};
@@ -45,6 +46,27 @@ pub enum Failure {
     Error(ErrorReply),
     /// The command must stop; it may have to run again.
     Interrupt(Interrupt),
+    /// The command must wait for a key to change, and then run again.
+    Wait(Box<Wait>),
+}
+
+/// What a blocking command waits for. Inside MULTI and scripts nothing waits: there `on_timeout` is the reply at once.
+#[derive(Debug)]
+pub struct Wait {
+    /// Indices of the words that are the keys.
+    pub keys: Vec<usize>,
+    /// For how long, in milliseconds; none is for ever.
+    pub timeout_ms: Option<u64>,
+    /// The reply when that is over.
+    pub on_timeout: Reply,
+    /// The words to run then, if they are not the same (`XREAD … $`); `keys` are indices of these.
+    pub words: Option<Queued>,
+}
+
+impl From<Wait> for Failure {
+    fn from(wait: Wait) -> Failure {
+        Failure::Wait(Box::new(wait))
+    }
 }
 
 /// What a handler gives.

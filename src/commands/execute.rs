@@ -3,95 +3,156 @@
 //!
 //! A row that must be fetched ends the run, which has changed nothing; the row is fetched without any lock, and the command
 //! runs again from its start. What it found in memory stays there for long enough, so each run gets further.
+//! A command that must wait for a key is entered among those who wait before the locks are released; whoever changes data
+//! serves them, see [`super::serve`].
 
 use super::keys_of::{Keys, keys_of};
 use super::record::record;
-use super::table::Entry;
+use super::serve;
+use super::table::{self, Entry};
 use super::{Command, Failure, Handler, Outcome, Request};
 use crate::base::crc16;
 use crate::protocol::args::Args;
-use crate::protocol::error::ErrorReply;
+use crate::protocol::error::{self, ErrorReply};
 use crate::protocol::reply::Reply;
 use crate::protocol::spec::{Begin, flag};
 use crate::session::session::Session;
+use crate::session::waiting::Ticket;
 use crate::store::{Interrupt, PartitionSet, Store};
 use smallvec::SmallVec;
+use std::sync::Arc;
 
 /// How often a command may run again for rows on disk. A command over a million cold rows is within it; more means that
 /// what was fetched did not stay, which is a fault of ours.
 const RUNS_MAX: u32 = 4_000_000;
 
-/// Runs a command that passed the gates, notes its write in the session, and records it. Errors are replies here.
-#[inline]
-pub fn execute(entry: &Entry, request: &Request, session: &mut Session) -> Reply {
-    let started = session.clock;
-    let reply = run(entry.command, request, session);
-    record(entry, request, session, &reply, started);
-    reply
+/// What became of a command.
+pub enum Answer {
+    /// It is done.
+    Reply(Reply),
+    /// It waits for a key.
+    Waiting {
+        /// Where it was entered.
+        ticket: Arc<Ticket>,
+        /// For how long, in milliseconds; none is for ever.
+        timeout_ms: Option<u64>,
+    },
 }
 
+/// Runs a command that passed the gates, notes its write in the session, and records it. Errors are replies here.
 #[inline]
-fn run(command: &Command, request: &Request, session: &mut Session) -> Reply {
-    match command.handler {
-        Handler::Read(handler) => {
-            let partitions = partitions_of(command, &request.args, &request.service.store);
-            until_fetched(&request.service.store, || {
-                let mut view = request.service.store.view(&partitions, request.now);
-                handler(request, &mut view)
-            })
-        }
-        Handler::Write(handler) => {
-            let partitions = partitions_of(command, &request.args, &request.service.store);
-            until_fetched(&request.service.store, || {
-                let mut transaction = request.service.store.transaction(&partitions, request.now);
-                let reply = handler(request, &mut transaction)?;
-                session.note_write(transaction.commit());
-                Ok(reply)
-            })
-        }
-        Handler::Session(handler) => until_fetched(&request.service.store, || handler(request, session)),
-        Handler::Container => Reply::Error(crate::protocol::error::SYNTAX),
+pub fn execute(entry: &Entry, request: &Request, session: &mut Session) -> Answer {
+    let started = session.clock;
+    let mut ticket = None;
+    let reply = match run(entry.command, request, session, &mut ticket) {
+        Ok(reply) => reply,
+        Err(Failure::Wait(wait)) => match ticket {
+            Some(ticket) => return Answer::Waiting { ticket, timeout_ms: wait.timeout_ms },
+            None => wait.on_timeout,
+        },
+        Err(failure) => reply_of(failure),
+    };
+    record(entry, request, session, &reply, started);
+    Answer::Reply(reply)
+}
+
+/// The reply to a failure where nothing may wait.
+pub fn reply_of(failure: Failure) -> Reply {
+    match failure {
+        Failure::Error(error) => Reply::Error(error),
+        Failure::Wait(wait) => wait.on_timeout,
+        Failure::Interrupt(interrupt) => Reply::Error(storage_error(&interrupt)),
     }
 }
 
-/// Runs `run` again and again until all that it needs is in memory.
 #[inline]
-pub fn until_fetched(store: &Store, mut run: impl FnMut() -> Outcome) -> Reply {
+fn run(
+    command: &Command,
+    request: &Request,
+    session: &mut Session,
+    ticket: &mut Option<Arc<Ticket>>,
+) -> Outcome {
+    let store = &*request.service.store;
+    match command.handler {
+        Handler::Read(handler) => {
+            let partitions = partitions_of(command, &request.args, store);
+            until_fetched(store, || {
+                let mut view = store.view(&partitions, request.now);
+                handler(request, &mut view).inspect_err(|failure| *ticket = enter(failure, request, session))
+            })
+        }
+        Handler::Write(handler) => {
+            let partitions = partitions_of(command, &request.args, store);
+            let mut position = 0;
+            let outcome = until_fetched(store, || {
+                let mut transaction = store.transaction(&partitions, request.now);
+                let outcome = handler(request, &mut transaction);
+                let reply = outcome.inspect_err(|failure| *ticket = enter(failure, request, session))?;
+                position = transaction.commit();
+                Ok(reply)
+            });
+            session.note_write(position);
+            if position > 0 && !request.service.waiting.is_empty() {
+                serve::after(command, request);
+            }
+            outcome
+        }
+        Handler::Session(handler) => until_fetched(store, || handler(request, session)),
+        Handler::Container => Err(error::SYNTAX.into()),
+    }
+}
+
+/// Enters a command that must wait; the locks are still held, so that no change can come before it.
+#[inline]
+fn enter(failure: &Failure, request: &Request, session: &Session) -> Option<Arc<Ticket>> {
+    match failure {
+        Failure::Wait(wait) => Some(serve::enter(wait, request, session)),
+        _ => None,
+    }
+}
+
+/// Runs `run` again and again until all that it needs is in memory. The outcome is no interrupt.
+#[inline]
+pub fn until_fetched(store: &Store, mut run: impl FnMut() -> Outcome) -> Outcome {
     match run() {
-        Ok(reply) => reply,
-        Err(Failure::Error(error)) => Reply::Error(error),
         Err(Failure::Interrupt(interrupt)) => run_again(store, interrupt, &mut run),
+        outcome => outcome,
     }
 }
 
 #[cold]
-fn run_again(store: &Store, mut interrupt: Interrupt, run: &mut dyn FnMut() -> Outcome) -> Reply {
+fn run_again(store: &Store, mut interrupt: Interrupt, run: &mut dyn FnMut() -> Outcome) -> Outcome {
     for _ in 0..RUNS_MAX {
-        if let Err(error) = fetch(store, interrupt) {
-            return Reply::Error(error);
-        }
+        fetch(store, &interrupt)?;
         interrupt = match run() {
-            Ok(reply) => return reply,
-            Err(Failure::Error(error)) => return Reply::Error(error),
             Err(Failure::Interrupt(interrupt)) => interrupt,
+            outcome => return outcome,
         };
     }
     panic!("rows that are fetched stay in memory until the command has run");
 }
 
-fn fetch(store: &Store, interrupt: Interrupt) -> Result<(), ErrorReply> {
-    let done = match interrupt {
-        Interrupt::Fetch(request) => store.fetch(&request),
-        Interrupt::Storage(_) => Err(interrupt),
-    };
-    match done {
-        Ok(()) => Ok(()),
-        Err(Interrupt::Storage(reason)) => {
-            tracing::error!(%reason, "a command failed at the storage");
-            Err(ErrorReply::new(format!("ERR storage: {reason}")))
-        }
-        Err(Interrupt::Fetch(_)) => Err(ErrorReply::fixed("ERR storage: a row could not be fetched")),
+fn fetch(store: &Store, interrupt: &Interrupt) -> Result<(), ErrorReply> {
+    match interrupt {
+        Interrupt::Fetch(request) => store.fetch(request).map_err(|failure| storage_error(&failure)),
+        Interrupt::Storage(_) => Err(storage_error(interrupt)),
     }
+}
+
+fn storage_error(failure: &Interrupt) -> ErrorReply {
+    match failure {
+        Interrupt::Storage(reason) => {
+            tracing::error!(%reason, "a command failed at the storage");
+            ErrorReply::new(format!("ERR storage: {reason}"))
+        }
+        Interrupt::Fetch(_) => ErrorReply::fixed("ERR storage: a row could not be fetched"),
+    }
+}
+
+/// The command, or subcommand, that words mean which were found before.
+pub fn find_again(args: Args<'_>) -> &'static Entry {
+    let base = table::entry(args.at(0)).expect("the same words were found in the same table before");
+    args.get(1).and_then(|word| base.subcommand(word)).unwrap_or(base)
 }
 
 /// The partitions that hold the keys of a command.
@@ -106,9 +167,8 @@ pub fn partitions_of(command: &Command, args: &Args, store: &Store) -> Partition
         Ok(Keys::None) => PartitionSet::Some(SmallVec::new()),
         // The handler is about to say what is wrong with the words; whatever it looks at before that is there.
         Err(_) => PartitionSet::All,
-        Ok(keys) if command.spec.keys.iter().any(|spec| matches!(spec.begin, Begin::Unknown)) => {
-            // Keys that no word names (patterns of SORT): they may be anywhere.
-            drop(keys);
+        // Keys that no word names (patterns of SORT): they may be anywhere.
+        Ok(_) if command.spec.keys.iter().any(|spec| matches!(spec.begin, Begin::Unknown)) => {
             PartitionSet::All
         }
         Ok(keys) => PartitionSet::of(keys.map(|(at, _)| partition(at)).collect()),

@@ -31,13 +31,14 @@ pub mod record;
 mod replication;
 mod scan;
 mod script;
+pub mod serve;
 mod server;
 mod slowlog;
 mod strings;
 pub mod table;
 mod transactions;
 
-pub use command::{Command, Failure, Handler, Outcome, Request, container, read, session, write};
+pub use command::{Command, Failure, Handler, Outcome, Request, Wait, container, read, session, write};
 pub use connection::REDIS_VERSION;
 pub use help::{help, help_from_table};
 

@@ -5,9 +5,9 @@
 //! neither data nor this connection (CONFIG, INFO, PUBLISH, …) may look at the store themselves and must not find it locked:
 //! they run right after the commit, and their replies are put where they belong.
 
-use super::execute::{partitions_of, until_fetched};
-use super::table::{self, Entry};
-use super::{Command, Failure, Handler, Outcome, Request, record, session};
+use super::execute::{Answer, execute, find_again, partitions_of, reply_of, until_fetched};
+use super::table::Entry;
+use super::{Command, Failure, Handler, Outcome, Request, record, serve, session};
 use crate::protocol::args::Args;
 use crate::protocol::error::{self, ErrorReply};
 use crate::protocol::reply::Reply;
@@ -18,6 +18,7 @@ use crate::protocol::spec::{Flags, Group, KeySpec};
 use crate::session::multi::Queued;
 use crate::session::session::Session;
 use crate::store::{Key, PartitionSet, Transaction};
+use std::collections::VecDeque;
 
 const ALWAYS: Flags = NOSCRIPT.and(LOADING).and(STALE);
 
@@ -130,36 +131,53 @@ impl Step<'_> {
 }
 
 fn run(request: &Request, session: &mut Session, queue: &[Queued]) -> Reply {
-    let steps: Vec<Step> = queue.iter().filter_map(step_of).collect();
-    assert_eq!(steps.len(), queue.len(), "what was queued had been found in the same table");
+    let database = session.database;
+    let steps: Vec<Step> =
+        queue.iter().map(|queued| Step { entry: find_again(queued.args()), args: queued.args() }).collect();
     let partitions = steps.iter().filter(|step| !matches!(step.entry.command.handler, Handler::Session(_)));
     let partitions = partitions.fold(session.watched.partitions(&request.service.store), |all, step| {
         all.union(partitions_of(step.entry.command, &step.args, &request.service.store))
     });
-    let mut replies = Vec::new();
+    let (mut replies, mut position) = (Vec::new(), 0);
     let outcome = until_fetched(&request.service.store, || {
         let mut transaction = request.service.store.transaction(&partitions, request.now);
         if is_overtaken(session, &mut transaction)? {
             return Ok(Reply::NullArray);
         }
         replies = run_inside(request, session, &steps, &mut transaction)?;
-        session.note_write(transaction.commit());
+        position = transaction.commit();
         Ok(Reply::Ok)
     });
-    if outcome != Reply::Ok {
-        return outcome;
+    session.note_write(position);
+    match outcome {
+        Ok(Reply::Ok) => {}
+        Ok(reply) => return reply,
+        Err(failure) => return reply_of(failure),
+    }
+    if position > 0 && !request.service.waiting.is_empty() {
+        serve_after(request, &steps, database);
     }
     for (step, reply) in steps.iter().zip(&mut replies).filter(|(step, _)| !step.is_inside()) {
-        *reply = super::execute::execute(step.entry, &request_of(request, session, step), session);
+        if let Answer::Reply(made) = execute(step.entry, &request_of(request, session, step), session) {
+            *reply = made;
+        }
     }
     Reply::Array(replies)
 }
 
-fn step_of(queued: &Queued) -> Option<Step<'_>> {
-    let args = queued.args();
-    let base = table::entry(args.at(0))?;
-    let sub = args.get(1).and_then(|word| base.subcommand(word));
-    Some(Step { entry: sub.unwrap_or(base), args })
+/// Serves whoever waits for what the steps have changed. SELECT among them changes what keys mean.
+#[cold]
+fn serve_after(request: &Request, steps: &[Step], mut database: u16) {
+    let mut keys = VecDeque::new();
+    for step in steps {
+        if step.entry.command.spec.name == "select" {
+            database = step.args.int(1).ok().and_then(|index| u16::try_from(index).ok()).unwrap_or(database);
+        } else if matches!(step.entry.command.handler, Handler::Write(_)) {
+            let request = Request { args: step.args, database, ..*request };
+            serve::changed_by(step.entry.command, &request, &mut keys);
+        }
+    }
+    serve::serve(request.service, request.settings, request.now, keys);
 }
 
 fn request_of<'a>(request: &Request<'a>, session: &Session, step: &Step<'a>) -> Request<'a> {
@@ -208,6 +226,7 @@ fn run_inside(
                 transaction.rollback_to(&savepoint);
                 Reply::Error(refusal)
             }
+            Err(Failure::Wait(wait)) => wait.on_timeout,
             Err(interrupt) => {
                 session.database = database;
                 return Err(interrupt);

@@ -13,13 +13,16 @@
 use super::buffers;
 use super::dispatch::{Turn, Verdict, dispatch};
 use crate::base::clock;
+use crate::observability::statistics::Counter;
 use crate::protocol::encode;
+use crate::protocol::error::ErrorReply;
 use crate::protocol::parser::{Limits, Parser, Step};
 use crate::protocol::reply::Reply;
 use crate::session::client::{Client, Letter};
 use crate::session::service::Service;
 use crate::session::session::{Closing, Replies, Session};
-use crate::store::Flushed;
+use crate::session::waiting::Ticket;
+use crate::store::{Flushed, Refusal};
 use bytes::{Buf, BytesMut};
 use std::future::{Future, poll_fn};
 use std::io;
@@ -41,8 +44,10 @@ const INPUT_WAITING_MAX: usize = 16 * 1024 * 1024;
 const READ_LEN: usize = 16 * 1024;
 /// Bytes reserved at most ahead of a large word that arrives.
 const READ_AHEAD_MAX: usize = 4 * 1024 * 1024;
-/// How often durability is looked for while a reply waits for it.
-const SYNC_POLL_GAP: Duration = Duration::from_millis(1);
+/// How often it is checked that the journal has not failed while a reply waits for its sync.
+const SYNC_CHECK_GAP: Duration = Duration::from_millis(500);
+/// How soon the end of a wait is tried again that another thread is just about to serve.
+const CLAIM_AGAIN_GAP: Duration = Duration::from_millis(1);
 
 /// Why a connection woke up.
 enum Woken {
@@ -85,6 +90,8 @@ pub struct Connection<S> {
     sent: usize,
     /// What must end before commands run again.
     wait: Option<Wait>,
+    /// The command that waits for a key, if that is why.
+    ticket: Option<Arc<Ticket>>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
@@ -100,6 +107,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             output: Vec::new(),
             sent: 0,
             wait: None,
+            ticket: None,
         }
     }
 
@@ -115,9 +123,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             let woken = poll_fn(|context| self.poll_woken(context)).await;
             let go_on = match woken {
                 Woken::Gone => false,
-                Woken::Mail => self.read_mail(),
+                Woken::Mail => self.read_mail() && self.turns(0).await,
                 Woken::Resumed => {
-                    self.end_wait();
+                    self.time_is_up(None);
                     self.turns(0).await
                 }
                 Woken::Shared(len) => self.turns(len).await,
@@ -167,7 +175,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         if self.input.is_empty() && self.may_run() {
             return buffers::poll_read_shared(&mut self.stream, context).map(|read| match read {
                 Ok(0) | Err(_) => Woken::Gone,
-                Ok(len) => Woken::Shared(len),
+                Ok(len) => {
+                    self.note_read(len);
+                    Woken::Shared(len)
+                }
             });
         }
         loop {
@@ -178,14 +189,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 self.input.reserve(ahead);
             }
             let mut reading = std::pin::pin!(self.stream.read_buf(&mut self.input));
-            match reading.as_mut().poll(context) {
+            let len = match reading.as_mut().poll(context) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Woken::Gone),
-                Poll::Ready(Ok(_)) if self.is_input_over_limit() => return Poll::Ready(Woken::Gone),
-                Poll::Ready(Ok(_)) if self.may_run() => return Poll::Ready(Woken::Own),
-                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Ok(len)) => len,
+            };
+            self.note_read(len);
+            if self.is_input_over_limit() {
+                return Poll::Ready(Woken::Gone);
+            }
+            if self.may_run() {
+                return Poll::Ready(Woken::Own);
             }
         }
+    }
+
+    fn note_read(&self, len: usize) {
+        self.service.statistics.add(Counter::Reads, 1);
+        self.service.statistics.add(Counter::NetInput, len as u64);
     }
 
     fn is_input_over_limit(&self) -> bool {
@@ -197,6 +218,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 bytes = self.input.len(),
                 "closing a client: query buffer limit"
             );
+            self.service.statistics.add(Counter::QueryBufferDisconnections, 1);
         }
         is_over
     }
@@ -205,6 +227,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     /// the connection is to end.
     async fn turns(&mut self, shared: usize) -> bool {
         let mut left = match shared {
+            0 if !self.may_run() => Left::Nothing,
             0 => self.run_commands(None),
             len => buffers::with_shared(len, |bytes| self.run_commands(Some(bytes))),
         };
@@ -275,13 +298,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                             used += len;
                             self.answer(&reply);
                         }
+                        Verdict::Waiting { ticket, timeout_ms } => {
+                            used += len;
+                            self.wait_for_key(ticket, timeout_ms);
+                            break;
+                        }
                         Verdict::Postponed { until_ms } => {
-                            self.begin_wait(until_ms);
+                            self.wait_for_pause(until_ms);
                             break;
                         }
                     }
                 }
                 Err(error) => {
+                    service.statistics.error("ERR");
                     encode::error_line(&error.text(), &mut self.output);
                     self.session.close_after_reply();
                 }
@@ -312,12 +341,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let position = std::mem::take(&mut self.session.journal_position);
         match self.service.store.flush(position) {
             Ok(Flushed::Acknowledge) => true,
-            Ok(Flushed::AwaitSync) => {
-                while self.service.store.durable_position() < position {
-                    tokio::time::sleep(SYNC_POLL_GAP).await;
-                }
-                true
-            }
+            Ok(Flushed::AwaitSync) => self.is_synced(position).await,
             Err(failure) => {
                 // Whether the changes are on disk is unknown, and so must be the answer: none.
                 tracing::error!(
@@ -327,6 +351,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 );
                 false
             }
+        }
+    }
+
+    /// Waits until the journal is synced up to `position`. False if it never will be.
+    async fn is_synced(&mut self, position: u64) -> bool {
+        let mut durable = self.service.durable.clone();
+        loop {
+            durable.borrow_and_update();
+            if self.service.store.durable_position() >= position {
+                return true;
+            }
+            if matches!(self.service.store.refusal(), Some(Refusal::Failed(_))) {
+                return false;
+            }
+            let _ = tokio::time::timeout(SYNC_CHECK_GAP, durable.changed()).await;
         }
     }
 
@@ -349,6 +388,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 bytes = self.unsent_len(),
                 "closing a client: output buffer limit"
             );
+            self.service.statistics.add(Counter::OutputBufferDisconnections, 1);
             return false;
         }
         match self.session.closing {
@@ -368,7 +408,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         while self.sent < self.output.len() {
             match Pin::new(&mut self.stream).poll_write(context, &self.output[self.sent..]) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(len)) => self.sent += len,
+                Poll::Ready(Ok(len)) => {
+                    self.sent += len;
+                    self.service.statistics.add(Counter::Writes, 1);
+                    self.service.statistics.add(Counter::NetOutput, len as u64);
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return Poll::Pending,
             }
@@ -396,7 +440,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                     }
                     self.output.extend_from_slice(&bytes);
                 }
-                Letter::Unblock { .. } | Letter::Retry => {}
+                Letter::Served { reply, position } => {
+                    self.ticket = None;
+                    self.end_wait();
+                    self.session.note_write(position);
+                    self.reply_late(&reply);
+                }
+                Letter::Unblock { with_error } => {
+                    let error =
+                        Reply::Error(ErrorReply::fixed("UNBLOCKED client unblocked via CLIENT UNBLOCK"));
+                    self.time_is_up(with_error.then_some(error));
+                }
+                Letter::Nudge => {}
             }
         }
         let limit = self.output_limit();
@@ -404,12 +459,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     }
 
     /// Holds commands until the pause changes or the wall clock `until_ms`.
-    fn begin_wait(&mut self, until_ms: i64) {
+    fn wait_for_pause(&mut self, until_ms: i64) {
         let mut changes = self.service.pause.changes();
         let time = Duration::from_millis((until_ms - clock::unix_ms()).max(1) as u64);
-        self.wait = Some(Box::pin(async move {
+        self.begin_wait(Box::pin(async move {
             let _ = tokio::time::timeout(time, changes.changed()).await;
         }));
+    }
+
+    /// Holds commands until the ticket is served, its time is up, or another client ends the wait.
+    fn wait_for_key(&mut self, ticket: Arc<Ticket>, timeout_ms: Option<u64>) {
+        self.ticket = Some(ticket);
+        self.session.client.set_waiting(true);
+        self.begin_wait(match timeout_ms {
+            Some(ms) => Box::pin(tokio::time::sleep(Duration::from_millis(ms))),
+            None => Box::pin(std::future::pending()),
+        });
+    }
+
+    fn begin_wait(&mut self, wait: Wait) {
+        self.wait = Some(wait);
         self.session.is_blocked = true;
         self.session.touch();
         self.service.clients.note_blocked();
@@ -418,12 +487,39 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     fn end_wait(&mut self) {
         if self.wait.take().is_some() {
             self.session.is_blocked = false;
+            self.session.client.set_waiting(false);
             self.session.touch();
+            self.session.publish();
             self.service.clients.note_unblocked();
         }
     }
 
+    /// Ends a wait that nobody served, with `reply` or what the command gives in that case.
+    fn time_is_up(&mut self, reply: Option<Reply>) {
+        let Some(ticket) = self.ticket.take() else { return self.end_wait() };
+        if !ticket.claim() {
+            // It is being served at this moment, or at least tried.
+            self.ticket = Some(ticket);
+            self.wait = Some(Box::pin(tokio::time::sleep(CLAIM_AGAIN_GAP)));
+            return;
+        }
+        self.service.waiting.remove(&ticket);
+        self.end_wait();
+        self.reply_late(reply.as_ref().unwrap_or(&ticket.on_timeout));
+    }
+
+    fn reply_late(&mut self, reply: &Reply) {
+        if self.output.capacity() == 0 {
+            self.output = buffers::take();
+        }
+        self.answer(reply);
+    }
+
     fn end(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            ticket.claim();
+            self.service.waiting.remove(&ticket);
+        }
         self.end_wait();
         self.session.watched.clear(&self.service.store, clock::unix_ms());
         self.service.monitors.remove(self.session.id);

@@ -6,17 +6,25 @@
 
 use super::names;
 use crate::base::clock;
-use crate::commands::execute::execute;
+use crate::commands::execute::{Answer, execute};
 use crate::commands::table::{self, Entry};
 use crate::commands::{Handler, Request};
 use crate::config::Settings;
+use crate::observability::statistics::Counter;
 use crate::protocol::args::Args;
 use crate::protocol::error::{self, ErrorReply};
 use crate::protocol::reply::Reply;
 use crate::protocol::spec::{Flags, flag};
+use crate::session::apply::policy;
 use crate::session::pause::Scope;
 use crate::session::service::Service;
 use crate::session::session::Session;
+use crate::session::waiting::Ticket;
+use crate::store::Refusal;
+use std::sync::Arc;
+
+/// Keys that one command evicts at most, before it runs.
+const EVICTIONS_MAX: usize = 64;
 
 /// What all commands of a turn have in common.
 #[derive(Clone, Copy)]
@@ -30,10 +38,16 @@ pub struct Turn<'a> {
 }
 
 /// What became of a command.
-#[derive(Debug, PartialEq)]
 pub enum Verdict {
     /// It is done.
     Done(Reply),
+    /// It waits for a key.
+    Waiting {
+        /// Where it was entered.
+        ticket: Arc<Ticket>,
+        /// For how long, in milliseconds; none is for ever.
+        timeout_ms: Option<u64>,
+    },
     /// It must wait for the end of a pause, at this wall clock or earlier, and then be dispatched again.
     Postponed {
         /// Wall clock milliseconds.
@@ -81,7 +95,10 @@ pub fn dispatch(turn: Turn, session: &mut Session, args: Args) -> Verdict {
     if session.multi.is_some() && !runs_inside_multi(&call) {
         return Verdict::Done(queued(session, &call));
     }
-    Verdict::Done(run(turn, session, &call))
+    match run(turn, session, &call) {
+        Answer::Reply(reply) => Verdict::Done(reply),
+        Answer::Waiting { ticket, timeout_ms } => Verdict::Waiting { ticket, timeout_ms },
+    }
 }
 
 /// Finds the command and, among its subcommands, the one that is meant.
@@ -97,11 +114,13 @@ fn find(args: Args<'_>) -> Result<Call<'_>, ErrorReply> {
 }
 
 #[inline]
-fn gates(turn: Turn, session: &Session, call: &Call) -> Result<(), ErrorReply> {
+fn gates(turn: Turn, session: &mut Session, call: &Call) -> Result<(), ErrorReply> {
     wrong_arity(call)?;
     protected(turn, session, call)?;
     unauthenticated(turn, session, call)?;
     not_inside_multi(session, call)?;
+    out_of_memory(turn, session, call)?;
+    disk_refuses(turn, session, call)?;
     subscriber_only(session, call)
 }
 
@@ -147,6 +166,61 @@ fn not_inside_multi(session: &Session, call: &Call) -> Result<(), ErrorReply> {
     Ok(())
 }
 
+/// Growth beyond `maxmemory`, if evicting does not help. Queueing grows too.
+#[inline]
+fn out_of_memory(turn: Turn, session: &mut Session, call: &Call) -> Result<(), ErrorReply> {
+    let limit = turn.settings.maxmemory;
+    if limit == 0 || turn.service.store.data_bytes() <= limit {
+        return Ok(());
+    }
+    evict(turn, session, call)
+}
+
+#[cold]
+fn evict(turn: Turn, session: &mut Session, call: &Call) -> Result<(), ErrorReply> {
+    let is_growth = effective_flags(session, call).has(flag::DENYOOM)
+        || (session.multi.is_some() && !matches!(call.base_name(), "exec" | "discard" | "quit" | "reset"));
+    let (store, settings) = (&turn.service.store, turn.settings);
+    let policy = policy(settings.maxmemory_policy);
+    let samples = settings.maxmemory_samples;
+    match store.evict(settings.maxmemory, policy, samples, EVICTIONS_MAX, turn.now_ms) {
+        Ok(evicted) => {
+            session.note_write(evicted.position);
+            turn.service.statistics.add(Counter::EvictedKeys, evicted.keys);
+            // As long as evicting gets on, commands do too.
+            if evicted.within_limit || evicted.keys > 0 || !is_growth {
+                Ok(())
+            } else {
+                Err(error::OUT_OF_MEMORY)
+            }
+        }
+        Err(failure) => {
+            tracing::error!(?failure, "evicting failed");
+            if is_growth { Err(error::OUT_OF_MEMORY) } else { Ok(()) }
+        }
+    }
+}
+
+/// The flags of a command; EXEC has those of all it runs.
+fn effective_flags(session: &Session, call: &Call) -> Flags {
+    let queued = session.multi.as_ref().filter(|_| call.is_exec()).map(|multi| multi.flags);
+    call.flags().and(queued.unwrap_or_default())
+}
+
+/// Writes that the disk does not take: those that make data grow when it is full, all when it has failed.
+#[inline]
+fn disk_refuses(turn: Turn, session: &Session, call: &Call) -> Result<(), ErrorReply> {
+    let flags = call.flags();
+    if !flags.has(flag::WRITE) && !(call.is_exec() && effective_flags(session, call).has(flag::WRITE)) {
+        return Ok(());
+    }
+    match turn.service.store.refusal() {
+        None => Ok(()),
+        Some(Refusal::DiskFull) if !effective_flags(session, call).has(flag::DENYOOM) => Ok(()),
+        Some(refusal) => Err(names::disk_refuses(&refusal)),
+    }
+}
+
 /// Ordinary commands of a subscriber that could not tell their replies from messages.
 #[inline]
 fn subscriber_only(session: &Session, call: &Call) -> Result<(), ErrorReply> {
@@ -178,9 +252,8 @@ fn paused(turn: Turn, session: &Session, call: &Call) -> Option<i64> {
         return None;
     }
     let (scope, end_ms) = turn.service.pause.in_force(clock::unix_ms())?;
-    let changes = |flags: Flags| flags.has(flag::WRITE) || flags.has(flag::MAY_REPLICATE);
-    let queued = session.multi.as_ref().filter(|_| call.is_exec()).map(|multi| multi.flags);
-    let is_held = scope == Scope::All || changes(call.flags()) || queued.is_some_and(changes);
+    let flags = effective_flags(session, call);
+    let is_held = scope == Scope::All || flags.has(flag::WRITE) || flags.has(flag::MAY_REPLICATE);
     is_held.then_some(end_ms)
 }
 
@@ -218,7 +291,7 @@ fn refused(turn: Turn, session: &mut Session, call: Option<&Call>, refusal: Erro
 }
 
 #[inline]
-fn run(turn: Turn, session: &mut Session, call: &Call) -> Reply {
+fn run(turn: Turn, session: &mut Session, call: &Call) -> Answer {
     session.note_command(&call.entry.full_name);
     let request = Request {
         args: call.args,

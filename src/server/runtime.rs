@@ -6,6 +6,7 @@ use super::connection::Connection;
 use super::{listener, sweep};
 use crate::base::clock;
 use crate::config::Settings;
+use crate::observability::statistics::Counter;
 use crate::session::client::Peer;
 use crate::session::service::Service;
 use std::io;
@@ -196,11 +197,13 @@ where
         connections.spawn(turn_away(stream, DENIED));
         return;
     }
+    service.statistics.add(Counter::Connections, 1);
     match service.clients.register(peer, clock::unix_ms(), settings.maxclients) {
         Some(client) => {
             connections.spawn(Connection::new(stream, Arc::clone(service), client).run());
         }
         None => {
+            service.statistics.add(Counter::ConnectionsRejected, 1);
             connections.spawn(turn_away(stream, TOO_MANY));
         }
     }

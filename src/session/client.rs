@@ -4,6 +4,7 @@
 //! that change with every turn, and a mailbox. Whatever is put into the mailbox wakes the connection; nothing is polled.
 
 use crate::protocol::encode::Version;
+use crate::protocol::reply::Reply;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -85,8 +86,15 @@ pub enum Letter {
         /// With an error.
         with_error: bool,
     },
-    /// What it waits for may be there: look again.
-    Retry,
+    /// The command that waited has run.
+    Served {
+        /// Its reply.
+        reply: Reply,
+        /// Where the journal stood after it: to be flushed before the reply leaves.
+        position: u64,
+    },
+    /// Look up: there is an order to close.
+    Nudge,
 }
 
 #[derive(Default)]
@@ -209,7 +217,7 @@ impl Client {
     /// Orders the connection to close at once.
     pub fn kill(&self) {
         self.is_killed.store(true, Ordering::Release);
-        self.send(Letter::Retry);
+        self.send(Letter::Nudge);
     }
 
     /// Whether it waits in a blocking command, so that CLIENT UNBLOCK means something.

@@ -14,4 +14,5 @@ pub mod service;
 #[expect(clippy::module_inception, reason = "the session is what this layer is about")]
 pub mod session;
 pub mod stop;
+pub mod waiting;
 pub mod watch;

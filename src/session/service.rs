@@ -5,6 +5,7 @@ use super::monitor::Monitors;
 use super::pause::Pause;
 use super::saving::Saving;
 use super::stop::Stop;
+use super::waiting::Waiting;
 use crate::config::{Parameters, Settings};
 use crate::observability::latency::LatencyMonitor;
 use crate::observability::process::Identity;
@@ -14,6 +15,7 @@ use crate::store::Store;
 use arc_swap::Guard;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use tokio::sync::watch;
 
 /// What all sessions share.
 pub struct Service {
@@ -25,6 +27,10 @@ pub struct Service {
     pub clients: Clients,
     /// CLIENT PAUSE.
     pub pause: Pause,
+    /// Who waits for keys.
+    pub waiting: Waiting,
+    /// The journal position up to which a power loss loses nothing, as of the last sync.
+    pub durable: watch::Receiver<u64>,
     /// Who watches all commands.
     pub monitors: Monitors,
     /// The order to end the process.
@@ -48,9 +54,15 @@ pub struct Service {
 impl Service {
     /// A service without clients. `commands` are the full names of all commands, by number.
     pub fn new(parameters: Parameters, store: Arc<Store>, commands: Vec<String>) -> Service {
+        let (sender, durable) = watch::channel(0);
+        store.after_sync(Box::new(move |position| {
+            sender.send_replace(position);
+        }));
         Service {
             parameters,
             store,
+            waiting: Waiting::default(),
+            durable,
             clients: Clients::default(),
             pause: Pause::default(),
             monitors: Monitors::default(),
