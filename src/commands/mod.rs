@@ -15,6 +15,7 @@ mod connection;
 mod counters;
 mod databases;
 mod docs;
+mod dump;
 pub mod execute;
 mod expiry;
 mod function;
@@ -24,7 +25,9 @@ mod help;
 mod keys;
 pub mod keys_of;
 mod latency;
+mod memory;
 mod module;
+mod object;
 mod persistence;
 mod ranges;
 pub mod record;
@@ -34,9 +37,11 @@ mod script;
 pub mod serve;
 mod server;
 mod slowlog;
+mod sort;
 mod strings;
 pub mod table;
 mod transactions;
+mod wait;
 
 pub use command::{Command, Failure, Handler, Outcome, Request, Wait, container, read, session, write};
 pub use connection::REDIS_VERSION;
@@ -49,10 +54,15 @@ pub const GROUPS: &[&[Command]] = &[
     connection::COMMANDS,
     databases::COMMANDS,
     docs::COMMANDS,
+    dump::COMMANDS,
     expiry::COMMANDS,
     keys::COMMANDS,
+    memory::COMMANDS,
+    object::COMMANDS,
     scan::COMMANDS,
+    sort::COMMANDS,
     transactions::COMMANDS,
+    wait::COMMANDS,
     acl::COMMANDS,
     cluster::COMMANDS,
     function::COMMANDS,

@@ -3,7 +3,8 @@
 //! Within a partition a value moves in constant time, because only its key row names the collection's rows. To another
 //! partition, and for a copy, those rows are written again one by one: O(n) in rows, all staged in one transaction.
 
-use crate::store::{Entry, Interrupt, Items, Key, NewValue, Transaction};
+use super::{hash, string};
+use crate::store::{Entry, Interrupt, Items, Key, Kind, NewValue, Transaction};
 use std::ops::ControlFlow;
 
 /// Removes `key`. Whether it was there.
@@ -14,6 +15,15 @@ pub fn remove(transaction: &mut Transaction, key: &Key) -> Result<bool, Interrup
         transaction.remove(key)?;
     }
     Ok(exists)
+}
+
+/// What OBJECT ENCODING says of a value.
+pub fn encoding_name(entry: &Entry) -> &'static str {
+    match entry.kind() {
+        Kind::String => string::encoding_name(entry),
+        Kind::Hash => hash::encoding_name(entry),
+        Kind::List | Kind::Set | Kind::SortedSet | Kind::Stream => "unknown", // none of them exist yet
+    }
 }
 
 /// Moves `entry`, which is what `key` holds, to the key `to` with its deadline; what `to` held is gone.

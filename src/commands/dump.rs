@@ -1,0 +1,149 @@
+//! DUMP and RESTORE: values in Redis's own serialization.
+
+use super::{Command, Failure, Outcome, Request, read, write};
+use crate::interop::dump::{self as payload, Refused};
+use crate::interop::rdb_value::{self, Form, Value};
+use crate::protocol::error::{self, ErrorReply};
+use crate::protocol::reply::Reply;
+use crate::protocol::spec::access::{ACCESS, OW, RO, UPDATE};
+use crate::protocol::spec::flag::{ASKING, DENYOOM};
+use crate::protocol::spec::syntax::{integer, key, string as text, token};
+use crate::protocol::spec::{Argument, Group, KeySpec};
+use crate::store::{Kind, Transaction, View};
+use crate::types::{hash, keyspace, string};
+
+const RESTORE_SYNTAX: &[Argument] = &[
+    key("key", 0),
+    integer("ttl"),
+    text("serialized-value"),
+    token("replace", "REPLACE").optional().since("3.0.0"),
+    token("absttl", "ABSTTL").optional().since("5.0.0"),
+    integer("seconds").token("IDLETIME").optional().since("5.0.0"),
+    integer("frequency").token("FREQ").optional().since("5.0.0"),
+];
+const RESTORE_KEYS: &[KeySpec] = &[KeySpec::one(1, OW.and(UPDATE))];
+
+const fn restorer(command: Command) -> Command {
+    command
+        .arity(-4)
+        .flags(DENYOOM)
+        .keys(RESTORE_KEYS)
+        .complexity("O(N) for N bytes of payload.")
+        .history(&[
+            ("3.0.0", "The word `REPLACE`."),
+            ("5.0.0", "The word `ABSTTL`."),
+            ("5.0.0", "The options `IDLETIME` and `FREQ`."),
+        ])
+        .arguments(RESTORE_SYNTAX)
+}
+
+/// Declarations of these commands.
+pub const COMMANDS: &[Command] = &[
+    read("dump", dump)
+        .arity(2)
+        .keys(&[KeySpec::one(1, RO.and(ACCESS))])
+        .since("2.6.0")
+        .complexity("O(N) for N bytes of value.")
+        .summary("Serializes what a key holds.")
+        .tips(&["nondeterministic_output"])
+        .arguments(&[key("key", 0)]),
+    restorer(write("restore", restore))
+        .since("2.6.0")
+        .categories(&["dangerous"])
+        .summary("Makes a key of what DUMP gave."),
+    restorer(write("restore-asking", restore))
+        .flags(ASKING)
+        .group(Group::Server)
+        .since("3.0.0")
+        .categories(&["keyspace", "dangerous"])
+        .summary("RESTORE for a key of a slot that is on its way here."),
+];
+
+fn dump(request: &Request, view: &mut View) -> Outcome {
+    let key = request.key(1);
+    let Some(entry) = view.peek(&key)? else { return Ok(Reply::Null) };
+    let mut out = Vec::new();
+    match entry.kind() {
+        Kind::String => rdb_value::write_string_value(&string::read_whole(view, &key, &entry)?, &mut out),
+        Kind::Hash => {
+            let mut pairs: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+            hash::visit(view, &key, &entry, &mut |field, value| pairs.push((field.into(), value.into())))?;
+            let form = if entry.items().is_none() { Form::Packed } else { Form::Plain };
+            rdb_value::write_hash(
+                pairs.iter().map(|(field, value)| (&field[..], &value[..])),
+                form,
+                &mut out,
+            );
+        }
+        Kind::List | Kind::Set | Kind::SortedSet | Kind::Stream => return Err(error::WRONG_TYPE.into()),
+    }
+    Ok(Reply::Bulk(payload::seal(out)))
+}
+
+/// The words behind RESTORE's payload.
+#[derive(Default)]
+struct Options {
+    replaces: bool,
+    is_absolute: bool,
+}
+
+impl Options {
+    fn parse(request: &Request) -> Result<Options, ErrorReply> {
+        let mut options = Options::default();
+        let (mut idle, mut frequency) = (None, None);
+        let mut words = request.args.cursor(4);
+        while !words.is_done() {
+            if words.eat("REPLACE") {
+                options.replaces = true;
+            } else if words.eat("ABSTTL") {
+                options.is_absolute = true;
+            } else if words.left() >= 2 && frequency.is_none() && words.eat("IDLETIME") {
+                idle = Some(words.int()?);
+                if idle < Some(0) {
+                    return Err(ErrorReply::fixed("ERR Invalid IDLETIME value, must be >= 0"));
+                }
+            } else if words.left() >= 2 && idle.is_none() && words.eat("FREQ") {
+                frequency = Some(words.int()?);
+                if !frequency.is_some_and(|frequency| (0..=255).contains(&frequency)) {
+                    return Err(ErrorReply::fixed("ERR Invalid FREQ value, must be >= 0 and <= 255"));
+                }
+            } else {
+                return Err(error::SYNTAX);
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// IDLETIME and FREQ are checked and then left alone: a restored key counts as used now.
+fn restore(request: &Request, transaction: &mut Transaction) -> Outcome {
+    let key = request.key(1);
+    let options = Options::parse(request)?;
+    if !options.replaces && transaction.peek(&key)?.is_some() {
+        return Err(error::BUSY_KEY.into());
+    }
+    let ttl = request.args.int(2)?;
+    if ttl < 0 {
+        return Err(ErrorReply::fixed("ERR Invalid TTL value, must be >= 0").into());
+    }
+    let value = payload::open(request.args.at(3)).map_err(|refused| {
+        Failure::Error(ErrorReply::fixed(match refused {
+            Refused::Footer => "ERR DUMP payload version or checksum are wrong",
+            Refused::Value => "ERR Bad data format",
+        }))
+    })?;
+    let base = if options.is_absolute { 0 } else { request.now };
+    let expire_at = (ttl > 0).then(|| ttl.saturating_add(base));
+    if expire_at.is_some_and(|at| at <= request.now) {
+        keyspace::remove(transaction, &key)?;
+        return Ok(Reply::Ok);
+    }
+    match value {
+        Value::String(bytes) => string::store(transaction, &key, &bytes, expire_at)?,
+        Value::Hash(pairs) => {
+            let pairs = pairs.iter().map(|(field, value)| (&field[..], &value[..]));
+            hash::store_all(transaction, &key, pairs, expire_at, super::hashes::limits(request))?;
+        }
+    }
+    Ok(Reply::Ok)
+}
