@@ -12,10 +12,12 @@ use super::serve;
 use super::table::{self, Entry};
 use super::{Command, Failure, Handler, Outcome, Request};
 use crate::base::crc16;
+use crate::observability::statistics::Counter;
 use crate::protocol::args::Args;
 use crate::protocol::error::{self, ErrorReply};
 use crate::protocol::reply::Reply;
 use crate::protocol::spec::{Begin, flag};
+use crate::session::service::Service;
 use crate::session::session::Session;
 use crate::session::waiting::Ticket;
 use crate::store::{Interrupt, PartitionSet, Store};
@@ -78,7 +80,9 @@ fn run(
             let partitions = partitions_of(command, &request.args, store);
             until_fetched(store, || {
                 let mut view = store.view(&partitions, request.now);
-                handler(request, &mut view).inspect_err(|failure| *ticket = enter(failure, request, session))
+                let outcome = handler(request, &mut view);
+                note_lookups(request.service, view.take_lookups());
+                outcome.inspect_err(|failure| *ticket = enter(failure, request, session))
             })
         }
         Handler::Write(handler) => {
@@ -99,6 +103,17 @@ fn run(
         }
         Handler::Session(handler) => until_fetched(store, || handler(request, session)),
         Handler::Container => Err(error::SYNTAX.into()),
+    }
+}
+
+/// Counts the keys that a reading command found and those that it did not.
+#[inline]
+pub fn note_lookups(service: &Service, (hits, misses): (u32, u32)) {
+    if hits > 0 {
+        service.statistics.add(Counter::KeyspaceHits, u64::from(hits));
+    }
+    if misses > 0 {
+        service.statistics.add(Counter::KeyspaceMisses, u64::from(misses));
     }
 }
 

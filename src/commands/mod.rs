@@ -22,6 +22,7 @@ mod function;
 mod hash_fields;
 mod hashes;
 mod help;
+mod info;
 mod keys;
 pub mod keys_of;
 mod latency;
@@ -56,6 +57,7 @@ pub const GROUPS: &[&[Command]] = &[
     docs::COMMANDS,
     dump::COMMANDS,
     expiry::COMMANDS,
+    info::COMMANDS,
     keys::COMMANDS,
     memory::COMMANDS,
     object::COMMANDS,

@@ -5,7 +5,7 @@
 //! neither data nor this connection (CONFIG, INFO, PUBLISH, …) may look at the store themselves and must not find it locked:
 //! they run right after the commit, and their replies are put where they belong.
 
-use super::execute::{Answer, execute, find_again, partitions_of, reply_of, until_fetched};
+use super::execute::{Answer, execute, find_again, note_lookups, partitions_of, reply_of, until_fetched};
 use super::table::Entry;
 use super::{Command, Failure, Handler, Outcome, Request, record, serve, session};
 use crate::protocol::args::Args;
@@ -215,7 +215,12 @@ fn run_inside(
         let started = session.clock;
         let savepoint = transaction.savepoint();
         let outcome = match step.entry.command.handler {
-            Handler::Read(handler) => handler(&request, transaction),
+            Handler::Read(handler) => {
+                let _ = transaction.take_lookups(); // of what came before
+                let outcome = handler(&request, transaction);
+                note_lookups(request.service, transaction.take_lookups());
+                outcome
+            }
             Handler::Write(handler) => handler(&request, transaction),
             Handler::Session(handler) => handler(&request, session),
             Handler::Container => Err(error::SYNTAX.into()),

@@ -94,6 +94,8 @@ pub struct View<'s> {
     guards: Guards<'s>,
     now: i64,
     access: AccessClock,
+    hits: u32,
+    misses: u32,
 }
 
 /// Where SCAN stands: slot and position within it.
@@ -105,7 +107,7 @@ impl<'s> View<'s> {
         guards: SmallVec<[MutexGuard<'s, Partition>; 1]>,
         now: i64,
     ) -> View<'s> {
-        View { store, guards, now, access: store.access_clock() }
+        View { store, guards, now, access: store.access_clock(), hits: 0, misses: 0 }
     }
 
     /// Wall clock of this transaction, milliseconds since 1970.
@@ -146,9 +148,21 @@ impl<'s> View<'s> {
     #[inline]
     fn lookup(&mut self, key: &Key, touch: impl FnOnce(&mut u32)) -> Result<Option<Entry>, Interrupt> {
         let now = self.now;
-        let Some(row) = self.newest_key_row(key, row::table_hash(key.name), touch)? else { return Ok(None) };
-        let entry = Partition::entry(row)?;
-        Ok(entry.expire_at().is_none_or(|at| at >= now).then_some(entry))
+        let row = self.newest_key_row(key, row::table_hash(key.name), touch)?;
+        let entry = row.map(Partition::entry).transpose()?;
+        let entry = entry.filter(|entry| entry.expire_at().is_none_or(|at| at >= now));
+        if entry.is_some() {
+            self.hits += 1;
+        } else {
+            self.misses += 1;
+        }
+        Ok(entry)
+    }
+
+    /// How many keys were found and how many were not, since the last call.
+    #[inline]
+    pub fn take_lookups(&mut self) -> (u32, u32) {
+        (std::mem::take(&mut self.hits), std::mem::take(&mut self.misses))
     }
 
     /// The newest version, staged ones first; expired ones too.
