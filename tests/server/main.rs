@@ -1,0 +1,14 @@
+//! Behaviour over sockets: each test starts the real binary on a port and a folder of its own.
+//!
+//! `LARDER_TEST_BINARY` names another binary to test; `LARDER_SEED` repeats the random choices of a failed run.
+
+mod support;
+
+mod clients;
+mod configuration;
+mod differential;
+mod durability;
+mod limits;
+mod protocol;
+mod restart;
+mod table;

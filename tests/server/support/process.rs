@@ -1,0 +1,224 @@
+//! Server processes: started on a free port and a folder of their own, awaited, killed, started again, gone with the test.
+
+use super::Client;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+const START_WITHIN: Duration = Duration::from_secs(60);
+const STOP_WITHIN: Duration = Duration::from_secs(60);
+
+/// Ports this process has given to servers: the system may offer one twice.
+static TAKEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+
+fn free_port() -> u16 {
+    loop {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("the system has a free port");
+        let port = listener.local_addr().expect("a bound socket has an address").port();
+        if TAKEN.lock().expect("nobody panics while holding it").insert(port) {
+            return port;
+        }
+    }
+}
+
+/// A server process and its folder.
+pub struct Server {
+    program: PathBuf,
+    process: Child,
+    /// Where it listens.
+    pub port: u16,
+    flags: Vec<String>,
+    folder: TempDir,
+    password: Option<String>,
+}
+
+impl Server {
+    /// Larder with these flags, ready.
+    pub fn start(flags: &[&str]) -> Server {
+        Server::start_program(larder(), flags)
+    }
+
+    /// Larder with a configuration file, ready.
+    pub fn start_with_file(file: &Path) -> Server {
+        Server::start_program(larder(), &[&file.to_string_lossy()])
+    }
+
+    /// The reference server with these flags, ready; it keeps nothing.
+    pub fn start_reference(flags: &[&str]) -> Server {
+        let flags = [["--save", "", "--appendonly", "no"].as_slice(), flags].concat();
+        Server::start_program(PathBuf::from("redis-server"), &flags)
+    }
+
+    fn start_program(program: PathBuf, flags: &[&str]) -> Server {
+        let folder = TempDir::new().expect("the system has room for a folder");
+        let port = free_port();
+        let flags: Vec<String> = flags.iter().map(ToString::to_string).collect();
+        let password = flags.iter().position(|flag| flag == "--requirepass").map(|at| flags[at + 1].clone());
+        let process = spawn(&program, port, folder.path(), &flags);
+        let mut server = Server { program, process, port, flags, folder, password };
+        server.wait_ready();
+        server
+    }
+
+    /// Runs Larder with exactly these arguments until it ends by itself.
+    pub fn run_to_end(arguments: &[&str]) -> Finished {
+        finish(Command::new(larder()).args(arguments), b"", STOP_WITHIN)
+    }
+
+    fn wait_ready(&mut self) {
+        let end = Instant::now() + START_WITHIN;
+        loop {
+            if let Some(status) = self.process.try_wait().expect("the process is ours") {
+                panic!("{} ended at its start, {status}:\n{}", self.program.display(), self.log());
+            }
+            let answer = Client::try_connect(self.port).and_then(|mut client| client.try_ask(&["PING"]));
+            match answer.map(|value| value.to_string()) {
+                Ok(text) if text == "PONG" || text.starts_with("-NOAUTH") => return,
+                _ => assert!(Instant::now() < end, "it does not answer:\n{}", self.log()),
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// A new connection, authenticated if the server wants that.
+    pub fn connect(&self) -> Client {
+        let mut client = Client::try_connect(self.port).expect("the server accepts connections");
+        if let Some(password) = &self.password {
+            client.expect(&["AUTH", password], "OK");
+        }
+        client
+    }
+
+    /// Its folder; the data is in `data` below it.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.process.kill().expect("the process is ours");
+        self.process.wait().expect("the process is ours");
+    }
+
+    /// SIGTERM, and its end.
+    pub fn terminate(&mut self) -> ExitStatus {
+        let pid = rustix::process::Pid::from_child(&self.process);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("the process is ours");
+        self.wait_end()
+    }
+
+    /// Waits until it ends by itself.
+    pub fn wait_end(&mut self) -> ExitStatus {
+        let end = Instant::now() + STOP_WITHIN;
+        loop {
+            if let Some(status) = self.process.try_wait().expect("the process is ours") {
+                return status;
+            }
+            assert!(Instant::now() < end, "it does not end:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Starts it again on the same folder, once it has ended.
+    pub fn start_again(&mut self) {
+        assert!(self.process.try_wait().expect("the process is ours").is_some(), "it still runs");
+        self.process = spawn(&self.program, self.port, self.folder.path(), &self.flags);
+        self.wait_ready();
+    }
+
+    /// The same with other flags from now on.
+    pub fn start_again_with(&mut self, flags: &[&str]) {
+        self.flags = flags.iter().map(ToString::to_string).collect();
+        self.start_again();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already; then there is nothing to do.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if std::thread::panicking() {
+            eprintln!("--- log of {} on port {}:\n{}", self.program.display(), self.port, self.log());
+        }
+    }
+}
+
+fn larder() -> PathBuf {
+    std::env::var_os("LARDER_TEST_BINARY").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_larder")), PathBuf::from)
+}
+
+fn spawn(program: &Path, port: u16, folder: &Path, flags: &[String]) -> Child {
+    let data = folder.join("data");
+    std::fs::create_dir_all(&data).expect("the folder is ours");
+    let log = || {
+        let mut options = File::options();
+        options.create(true).append(true).open(folder.join("log")).expect("the folder is ours")
+    };
+    // A configuration file stands before all flags.
+    let (file, flags) = flags.split_at(usize::from(flags.first().is_some_and(|flag| !flag.starts_with("--"))));
+    Command::new(program)
+        .args(file)
+        .args(["--port", &port.to_string(), "--dir"])
+        .arg(&data)
+        .args(flags)
+        .stdin(Stdio::null())
+        .stdout(log())
+        .stderr(log())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{}: {error}; `bash tests/run` installs what is needed", program.display()))
+}
+
+/// What a process left behind.
+pub struct Finished {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Standard output.
+    pub output: String,
+    /// Standard error.
+    pub errors: String,
+}
+
+/// Runs a command with this input to its end; fails if it takes longer than `within`.
+pub fn finish(command: &mut Command, input: &[u8], within: Duration) -> Finished {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}; `bash tests/run` installs what is needed"));
+    let mut stdin = child.stdin.take().expect("it is piped");
+    let (mut stdout, mut stderr) = (child.stdout.take().expect("it is piped"), child.stderr.take().expect("it is piped"));
+    let (output, errors) = std::thread::scope(|scope| {
+        let output = scope.spawn(move || read_all(&mut stdout));
+        let errors = scope.spawn(move || read_all(&mut stderr));
+        scope.spawn(move || stdin.write_all(input));
+        let end = Instant::now() + within;
+        while child.try_wait().expect("the process is ours").is_none() {
+            if Instant::now() > end {
+                child.kill().expect("the process is ours");
+                panic!("{command:?} did not end within {within:?}");
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        (output.join().expect("it only reads"), errors.join().expect("it only reads"))
+    });
+    Finished { status: child.wait().expect("the process is ours"), output, errors }
+}
+
+fn read_all(from: &mut impl Read) -> String {
+    let mut bytes = Vec::new();
+    from.read_to_end(&mut bytes).expect("a pipe can be read");
+    String::from_utf8_lossy(&bytes).into_owned()
+}
