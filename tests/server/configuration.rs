@@ -41,7 +41,10 @@ fn config_rewrite_keeps_the_file_and_its_comments() {
         ("CONFIG REWRITE", "OK"),
     ]);
     let text = std::fs::read_to_string(&path).expect("it is there");
-    assert!(text.contains("# kept\n") && text.contains("maxmemory 50mb\n") && text.contains("hz 20\n"), "{text}");
+    assert!(
+        text.contains("# kept\n") && text.contains("maxmemory 50mb\n") && text.contains("hz 20\n"),
+        "{text}"
+    );
     assert!(text.contains("maxmemory-policy allkeys-lru"), "{text}");
     server.terminate();
     server.start_again();
@@ -57,8 +60,14 @@ fn without_a_file_there_is_nothing_to_rewrite() {
     let server = Server::start(&[]);
     server.connect().check(&[
         ("CONFIG REWRITE", "-ERR The server is running without a config file"),
-        ("CONFIG SET port 7000", "-ERR CONFIG SET failed (possibly related to argument 'port') - can't set immutable config"),
-        ("CONFIG SET no-such-thing 1", "-ERR Unknown option or number of arguments for CONFIG SET - 'no-such-thing'"),
+        (
+            "CONFIG SET port 7000",
+            "-ERR CONFIG SET failed (possibly related to argument 'port') - can't set immutable config",
+        ),
+        (
+            "CONFIG SET no-such-thing 1",
+            "-ERR Unknown option or number of arguments for CONFIG SET - 'no-such-thing'",
+        ),
         ("CONFIG SET hz", "-ERR wrong number of arguments for 'config|set' command"),
     ]);
 }

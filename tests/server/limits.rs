@@ -43,8 +43,15 @@ fn a_bit_in_a_long_string_costs_what_a_bit_costs() {
         begin.elapsed()
     };
     let (short, long) = (time("short", 800), time("long", 800_000_000));
-    assert!(long < short * 10 + Duration::from_millis(200), "500 bits: {long:?} in 100 MB, {short:?} in 100 B");
-    client.check(&[("GETBIT long 0", ":1"), ("STRLEN long", ":100000000"), ("GETRANGE long 99999998 -1", "\"\\x00x\"")]);
+    assert!(
+        long < short * 10 + Duration::from_millis(200),
+        "500 bits: {long:?} in 100 MB, {short:?} in 100 B"
+    );
+    client.check(&[
+        ("GETBIT long 0", ":1"),
+        ("STRLEN long", ":100000000"),
+        ("GETRANGE long 99999998 -1", "\"\\x00x\""),
+    ]);
 }
 
 #[test]
@@ -90,7 +97,9 @@ fn a_hash_scan_is_complete() {
     let server = Server::start(&[]);
     let mut client = server.connect();
     for fields in [10, 5000] {
-        client.pipeline((0..fields).map(|n| words(&["HSET", &format!("hash:{fields}"), &format!("f{n}"), "v"])));
+        client.pipeline(
+            (0..fields).map(|n| words(&["HSET", &format!("hash:{fields}"), &format!("f{n}"), "v"])),
+        );
         let mut seen = BTreeSet::new();
         let mut cursor = "0".to_string();
         loop {
@@ -107,7 +116,15 @@ fn a_hash_scan_is_complete() {
 
 #[test]
 fn every_policy_keeps_data_within_maxmemory() {
-    for policy in ["allkeys-lru", "allkeys-lfu", "allkeys-random", "volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl"] {
+    for policy in [
+        "allkeys-lru",
+        "allkeys-lfu",
+        "allkeys-random",
+        "volatile-lru",
+        "volatile-lfu",
+        "volatile-random",
+        "volatile-ttl",
+    ] {
         let server = Server::start(&["--maxmemory", "4mb", "--maxmemory-policy", policy]);
         let mut client = server.connect();
         client.check(&[("SET kept forever", "OK")]);
@@ -183,7 +200,9 @@ fn keys_expire_on_time_and_by_themselves() {
         assert!(begin.elapsed() < Duration::from_secs(5), "it does not expire");
     }
     assert!(begin.elapsed() > Duration::from_millis(150), "it went too early");
-    wait_until("all are removed though nobody asks for them", Duration::from_secs(20), || client.line("DBSIZE") == ":1");
+    wait_until("all are removed though nobody asks for them", Duration::from_secs(20), || {
+        client.line("DBSIZE") == ":1"
+    });
     let info = client.ask(&["INFO", "stats"]).text();
     assert!(info.contains("expired_keys:2001"), "{info}");
 }

@@ -15,7 +15,8 @@ fn a_request_may_come_in_pieces_and_many_at_once() {
     let replies: Vec<String> = (0..3).map(|_| client.read().expect("an answer").to_string()).collect();
     assert_eq!(replies, ["OK", "\"value\"", "PONG"]);
 
-    let many: Vec<u8> = (0..10_000).flat_map(|n| format!("SET k{n} {n}\r\nGET k{n}\r\n").into_bytes()).collect();
+    let many: Vec<u8> =
+        (0..10_000).flat_map(|n| format!("SET k{n} {n}\r\nGET k{n}\r\n").into_bytes()).collect();
     std::thread::scope(|scope| {
         let mut reader = server.connect();
         let mut writer = reader.second();
@@ -147,7 +148,14 @@ fn before_authentication_little_is_read() {
 fn limits_of_requests_are_settings() {
     let flags = ["--proto-max-bulk-len", "1mb", "--client-query-buffer-limit", "2mb"];
     let (server, reference) = (Server::start(&flags), Server::start_reference(&flags));
-    let large = |length: usize| [format!("*3\r\n$3\r\nSET\r\n$1\r\na\r\n${length}\r\n").into_bytes(), vec![b'x'; length], b"\r\n".to_vec()].concat();
+    let large = |length: usize| {
+        [
+            format!("*3\r\n$3\r\nSET\r\n$1\r\na\r\n${length}\r\n").into_bytes(),
+            vec![b'x'; length],
+            b"\r\n".to_vec(),
+        ]
+        .concat()
+    };
     for length in [1_048_576, 1_048_577] {
         let request = large(length);
         assert_eq!(answer(&server, &request), answer(&reference, &request), "{length}");
@@ -168,7 +176,9 @@ fn clients_beyond_the_limit_are_refused() {
     assert_eq!((reply.as_str(), closed), ("-ERR max number of clients reached\r\n", true));
     clients.pop();
     crate::support::wait_until("a place is free", Duration::from_secs(10), || {
-        Client::try_connect(server.port).and_then(|mut client| client.try_ask(&["PING"])).is_ok_and(|pong| pong.to_string() == "PONG")
+        Client::try_connect(server.port)
+            .and_then(|mut client| client.try_ask(&["PING"]))
+            .is_ok_and(|pong| pong.to_string() == "PONG")
     });
 }
 
@@ -177,7 +187,9 @@ fn hello_switches_the_protocol_and_back() {
     let server = Server::start(&[]);
     let mut client = server.connect();
     client.expect(&["HSET", "h", "a", "1"], ":1");
-    assert!(client.line("HELLO").starts_with("[\"server\" \"redis\" \"version\" \"7.2.4\" \"proto\" :2 \"id\" :"));
+    assert!(
+        client.line("HELLO").starts_with("[\"server\" \"redis\" \"version\" \"7.2.4\" \"proto\" :2 \"id\" :")
+    );
     assert!(client.line("HELLO 3 SETNAME me").starts_with("{\"server\" \"redis\""));
     client.check(&[
         ("CLIENT GETNAME", "\"me\""),

@@ -15,7 +15,10 @@ fn everything_is_there_after_an_ordered_stop() {
         ("SELECT 7", "OK"),
         ("SET elsewhere 1", "OK"),
     ]);
-    client.pipeline((0..2000).map(|n| ["HSET", "large", &format!("field:{n}"), "v"].map(|w| w.as_bytes().to_vec()).to_vec()));
+    client.pipeline(
+        (0..2000)
+            .map(|n| ["HSET", "large", &format!("field:{n}"), "v"].map(|w| w.as_bytes().to_vec()).to_vec()),
+    );
     client.ask(&["SETRANGE", "long", "3000000", "end"]);
     for _ in 0..2 {
         assert!(server.terminate().success());
@@ -57,7 +60,11 @@ fn flushing_and_swapping_databases_survives_kill() {
         let mut client = server.connect();
         for database in 0..3 {
             client.ask(&["SELECT", &database.to_string()]);
-            client.pipeline((0..1000).map(|n| ["SET", &format!("{database}:{n}"), "v"].map(|w| w.as_bytes().to_vec()).to_vec()));
+            client.pipeline(
+                (0..1000).map(|n| {
+                    ["SET", &format!("{database}:{n}"), "v"].map(|w| w.as_bytes().to_vec()).to_vec()
+                }),
+            );
         }
         if checkpoint {
             client.expect(&["SAVE"], "OK");
@@ -99,9 +106,13 @@ fn flushing_and_swapping_databases_survives_kill() {
 fn deleted_keys_stay_deleted_after_checkpoints() {
     let mut server = Server::start(&[]);
     let mut client = server.connect();
-    client.pipeline((0..3000).map(|n| ["SET", &format!("key:{n}"), "v"].map(|w| w.as_bytes().to_vec()).to_vec()));
+    client.pipeline(
+        (0..3000).map(|n| ["SET", &format!("key:{n}"), "v"].map(|w| w.as_bytes().to_vec()).to_vec()),
+    );
     client.expect(&["SAVE"], "OK");
-    client.pipeline((0..3000).step_by(2).map(|n| ["DEL", &format!("key:{n}")].map(|w| w.as_bytes().to_vec()).to_vec()));
+    client.pipeline(
+        (0..3000).step_by(2).map(|n| ["DEL", &format!("key:{n}")].map(|w| w.as_bytes().to_vec()).to_vec()),
+    );
     server.kill();
     server.start_again();
     let mut client = server.connect();
@@ -116,7 +127,12 @@ fn deleted_keys_stay_deleted_after_checkpoints() {
 fn what_expires_while_the_server_is_down_is_gone() {
     let mut server = Server::start(&[]);
     let mut client = server.connect();
-    client.check(&[("SET short x PX 400", "OK"), ("HSET hash a 1", ":1"), ("PEXPIRE hash 400", ":1"), ("SET long x PX 600000", "OK")]);
+    client.check(&[
+        ("SET short x PX 400", "OK"),
+        ("HSET hash a 1", ":1"),
+        ("PEXPIRE hash 400", ":1"),
+        ("SET long x PX 600000", "OK"),
+    ]);
     server.kill();
     std::thread::sleep(Duration::from_millis(450));
     server.start_again();
@@ -171,7 +187,9 @@ fn lastsave_and_info_tell_of_checkpoints() {
     let before = client.ask(&["LASTSAVE"]).integer();
     wait_until("the next second", Duration::from_secs(5), || crate::support::now_ms() / 1000 > before);
     assert_eq!(client.line("BGSAVE"), "Background saving started");
-    wait_until("the checkpoint is done", Duration::from_secs(20), || client.ask(&["LASTSAVE"]).integer() > before);
+    wait_until("the checkpoint is done", Duration::from_secs(20), || {
+        client.ask(&["LASTSAVE"]).integer() > before
+    });
     let info = client.ask(&["INFO", "persistence"]).text();
     assert!(info.contains("rdb_changes_since_last_save:0"), "{info}");
 }

@@ -89,10 +89,15 @@ impl Client {
         let mut commands = commands.into_iter().peekable();
         while commands.peek().is_some() {
             let batch: Vec<_> = commands.by_ref().take(200).collect();
-            self.send(&batch.iter().flat_map(|words| request(words)).collect::<Vec<u8>>()).expect("the server reads");
+            self.send(&batch.iter().flat_map(|words| request(words)).collect::<Vec<u8>>())
+                .expect("the server reads");
             for words in batch {
                 let reply = self.read().expect("the server answers");
-                assert!(!matches!(reply, Value::Error(_)), "{:.100?}: {reply}", String::from_utf8_lossy(&words[0]));
+                assert!(
+                    !matches!(reply, Value::Error(_)),
+                    "{:.100?}: {reply}",
+                    String::from_utf8_lossy(&words[0])
+                );
             }
         }
     }

@@ -136,12 +136,6 @@ impl Server {
         self.process = spawn(&self.program, self.port, self.folder.path(), &self.flags);
         self.wait_ready();
     }
-
-    /// The same with other flags from now on.
-    pub fn start_again_with(&mut self, flags: &[&str]) {
-        self.flags = flags.iter().map(ToString::to_string).collect();
-        self.start_again();
-    }
 }
 
 impl Drop for Server {
@@ -156,7 +150,8 @@ impl Drop for Server {
 }
 
 fn larder() -> PathBuf {
-    std::env::var_os("LARDER_TEST_BINARY").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_larder")), PathBuf::from)
+    std::env::var_os("LARDER_TEST_BINARY")
+        .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_larder")), PathBuf::from)
 }
 
 fn spawn(program: &Path, port: u16, folder: &Path, flags: &[String]) -> Child {
@@ -167,7 +162,8 @@ fn spawn(program: &Path, port: u16, folder: &Path, flags: &[String]) -> Child {
         options.create(true).append(true).open(folder.join("log")).expect("the folder is ours")
     };
     // A configuration file stands before all flags.
-    let (file, flags) = flags.split_at(usize::from(flags.first().is_some_and(|flag| !flag.starts_with("--"))));
+    let (file, flags) =
+        flags.split_at(usize::from(flags.first().is_some_and(|flag| !flag.starts_with("--"))));
     Command::new(program)
         .args(file)
         .args(["--port", &port.to_string(), "--dir"])
@@ -177,7 +173,9 @@ fn spawn(program: &Path, port: u16, folder: &Path, flags: &[String]) -> Child {
         .stdout(log())
         .stderr(log())
         .spawn()
-        .unwrap_or_else(|error| panic!("{}: {error}; `bash tests/run` installs what is needed", program.display()))
+        .unwrap_or_else(|error| {
+            panic!("{}: {error}; `bash tests/run` installs what is needed", program.display())
+        })
 }
 
 /// What a process left behind.
@@ -199,7 +197,8 @@ pub fn finish(command: &mut Command, input: &[u8], within: Duration) -> Finished
         .spawn()
         .unwrap_or_else(|error| panic!("{command:?}: {error}; `bash tests/run` installs what is needed"));
     let mut stdin = child.stdin.take().expect("it is piped");
-    let (mut stdout, mut stderr) = (child.stdout.take().expect("it is piped"), child.stderr.take().expect("it is piped"));
+    let (mut stdout, mut stderr) =
+        (child.stdout.take().expect("it is piped"), child.stderr.take().expect("it is piped"));
     let (output, errors) = std::thread::scope(|scope| {
         let output = scope.spawn(move || read_all(&mut stdout));
         let errors = scope.spawn(move || read_all(&mut stderr));
