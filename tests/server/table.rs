@@ -36,7 +36,9 @@ fn table(server: &Server) -> BTreeMap<String, BTreeMap<&'static str, String>> {
 fn shown(value: &Value) -> String {
     match value {
         Value::Array(items) => {
-            let mut items: Vec<String> = items.iter().map(shown).collect();
+            // Notes are each server's own words.
+            let notes = items.first().is_some_and(|first| first.to_string() == "\"notes\"");
+            let mut items: Vec<String> = items.iter().skip(if notes { 2 } else { 0 }).map(shown).collect();
             if value.items().iter().all(|item| matches!(item, Value::Simple(_))) {
                 items.sort();
             }
