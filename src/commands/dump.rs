@@ -133,7 +133,8 @@ fn restore(request: &Request, transaction: &mut Transaction) -> Outcome {
         }))
     })?;
     let base = if options.is_absolute { 0 } else { request.now };
-    let expire_at = (ttl > 0).then(|| ttl.saturating_add(base));
+    // Redis adds without looking, so a time beyond the clock is one before it: such a key expires at once.
+    let expire_at = (ttl > 0).then(|| ttl.wrapping_add(base));
     if expire_at.is_some_and(|at| at <= request.now) {
         keyspace::remove(transaction, &key)?;
         return Ok(Reply::Ok);
