@@ -1,6 +1,6 @@
 //! Bits of strings: SETBIT, GETBIT, BITCOUNT, BITPOS, BITOP.
 
-use super::ranges::resolve_range;
+use super::ranges::clamp_range;
 use super::{Command, Outcome, Request, read, write};
 use crate::base::number;
 use crate::protocol::error::{self, ErrorReply};
@@ -136,7 +136,7 @@ fn range_is_in_bits(request: &Request, index: usize) -> Result<bool, ErrorReply>
 /// The bits of a range given in bits or bytes, in a string of `len` bytes.
 fn bit_range(start: i64, end: i64, in_bits: bool, len: usize) -> Option<RangeInclusive<u64>> {
     let unit = if in_bits { 1 } else { 8 };
-    let (start, last) = resolve_range(start, end, len as i64 * 8 / unit)?;
+    let (start, last) = clamp_range(start, end, len as i64 * 8 / unit)?;
     Some((start * unit) as u64..=(last * unit + unit - 1) as u64)
 }
 
@@ -175,7 +175,6 @@ fn bitpos(request: &Request, view: &mut View) -> Outcome {
     let in_bits = range_is_in_bits(request, 5)?;
     let end = if words > 4 { request.args.int(4)? } else { -1 };
     let len = strings::len(&entry);
-    // Unlike elsewhere a start behind the end is no special case when both count from the string's end.
     let Some(range) = bit_range(start, end, in_bits, len) else { return Ok(Reply::Int(-1)) };
     let found = bitmap::position(view, &key, &entry, &range, wanted)?;
     // Without an end the string counts as followed by zeros.

@@ -114,6 +114,11 @@ pub(super) fn resolve_range(start: i64, end: i64, len: i64) -> Option<(i64, i64)
     if start < 0 && end < 0 && start > end {
         return None;
     }
+    clamp_range(start, end, len)
+}
+
+/// The same, except that a range that ends before it begins is not empty if both its ends fall before the first part.
+pub(super) fn clamp_range(start: i64, end: i64, len: i64) -> Option<(i64, i64)> {
     let from_end = |position: i64| if position < 0 { (len + position).max(0) } else { position };
     let (start, end) = (from_end(start), from_end(end).min(len - 1));
     (start <= end && len > 0).then_some((start, end))

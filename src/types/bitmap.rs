@@ -392,3 +392,67 @@ fn run_in_row(
     }
     Ok(answers)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{PartitionSet, Store};
+    use rand::prelude::*;
+
+    fn key() -> Key<'static> {
+        Key::new(0, b"key")
+    }
+
+    #[test]
+    fn bits_of_small_and_large_strings_are_those_of_a_list() {
+        let mut random = StdRng::seed_from_u64(3);
+        for bits in [300_u64, 400_000] {
+            let store = Store::in_memory(4, 16);
+            let mut transaction = store.transaction(&PartitionSet::All, 0);
+            let mut model = vec![false; bits as usize];
+            set(&mut transaction, &key(), bits - 1, false).expect("a string");
+            for _ in 0..200 {
+                let (offset, on) = (random.random_range(0..bits), random.random());
+                let old = set(&mut transaction, &key(), offset, on).expect("a string");
+                assert_eq!(old, std::mem::replace(&mut model[offset as usize], on));
+                assert_eq!(get(&mut transaction, &key(), offset).expect("a string"), on);
+            }
+            let entry = string::find(&mut transaction, &key()).expect("a string").expect("exists");
+            for _ in 0..60 {
+                let start = random.random_range(0..bits);
+                let end = random.random_range(start..bits);
+                let part = &model[start as usize..=end as usize];
+                let ones = part.iter().filter(|bit| **bit).count() as u64;
+                let range = start..=end;
+                assert_eq!(count(&mut transaction, &key(), &entry, &range).expect("in memory"), ones);
+                for wanted in [false, true] {
+                    let first = part.iter().position(|bit| *bit == wanted).map(|at| start + at as u64);
+                    let found = position(&mut transaction, &key(), &entry, &range, wanted);
+                    assert_eq!(found.expect("in memory"), first);
+                }
+            }
+        }
+    }
+
+    fn field(bits: u32, signed: bool, action: Action, overflow: Overflow) -> FieldOperation {
+        FieldOperation { signed, bits, offset: 5, action, overflow }
+    }
+
+    #[test]
+    fn fields_overflow_as_they_were_told() {
+        let store = Store::in_memory(4, 16);
+        let mut transaction = store.transaction(&PartitionSet::All, 0);
+        let mut run = |operation| {
+            run_fields(&mut transaction, &key(), &[operation]).expect("a string").pop().expect("one answer")
+        };
+        assert_eq!(run(field(8, false, Action::Set(250), Overflow::Wrap)), Some(0));
+        assert_eq!(run(field(8, false, Action::Add(10), Overflow::Fail)), None);
+        assert_eq!(run(field(8, false, Action::Add(10), Overflow::Wrap)), Some(4));
+        assert_eq!(run(field(8, false, Action::Add(-10), Overflow::Saturate)), Some(0));
+        assert_eq!(run(field(8, true, Action::Set(200), Overflow::Saturate)), Some(0));
+        assert_eq!(run(field(8, true, Action::Get, Overflow::Wrap)), Some(127));
+        assert_eq!(run(field(64, true, Action::Set(i64::MAX), Overflow::Wrap)), Some(127 << 56));
+        assert_eq!(run(field(64, true, Action::Add(1), Overflow::Wrap)), Some(i64::MIN));
+        assert_eq!(run(field(63, false, Action::Set(-1), Overflow::Saturate)), Some(1 << 62));
+    }
+}

@@ -523,3 +523,142 @@ pub fn random_distinct(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{PartitionSet, Store};
+    use rand::prelude::*;
+    use std::collections::BTreeMap;
+
+    const LIMITS: Limits = Limits { entries: 8, value: 16 };
+
+    fn key() -> Key<'static> {
+        Key::new(0, b"key")
+    }
+
+    type Model = BTreeMap<Vec<u8>, Vec<u8>>;
+
+    fn check_against(view: &mut View, model: &Model) {
+        let Some(entry) = find(view, &key()).expect("a hash") else {
+            assert!(model.is_empty());
+            return;
+        };
+        assert_eq!(len(&entry), model.len() as u64);
+        let mut found = Model::new();
+        visit(view, &key(), &entry, &mut |field, value| {
+            assert!(found.insert(field.to_vec(), value.to_vec()).is_none());
+        })
+        .expect("in memory");
+        assert_eq!(&found, model);
+        for (field, value) in model {
+            let got = get(view, &key(), &entry, field).expect("in memory");
+            assert_eq!(got.as_deref(), Some(&value[..]));
+        }
+        assert!(get(view, &key(), &entry, b"absent").expect("in memory").is_none());
+        let Some(items) = entry.items() else { return };
+        let mut bytes = 0;
+        view.visit_items(&key(), items.uid, &[], &mut |suffix, row| {
+            bytes += (12 + suffix.len() + row.len()) as u64;
+            ControlFlow::Continue(())
+        })
+        .expect("in memory");
+        assert_eq!(items.bytes, bytes);
+    }
+
+    #[test]
+    fn small_and_big_hashes_are_maps() {
+        let mut random = StdRng::seed_from_u64(11);
+        let store = Store::in_memory(4, 16);
+        let mut model = Model::new();
+        for round in 0..2000 {
+            let range = if round / 200 % 2 == 0 { 6 } else { 40 };
+            let mut transaction = store.transaction(&PartitionSet::All, 0);
+            let mut field = || format!("f{}", random.random_range(0..range)).into_bytes();
+            if round % 5 < 3 {
+                let pairs = [(field(), field()), (field(), field())];
+                let fresh = set(
+                    &mut transaction,
+                    &key(),
+                    pairs.iter().map(|(field, value)| (&field[..], &value[..])),
+                    LIMITS,
+                );
+                let before = model.len();
+                model.extend(pairs.clone());
+                assert_eq!(fresh.expect("a hash"), model.len() - before);
+            } else {
+                let fields = [field(), field(), field(), field()];
+                let removed = delete(&mut transaction, &key(), fields.iter().map(|field| &field[..]));
+                let there = fields.iter().filter(|field| model.remove(*field).is_some()).count();
+                assert_eq!(removed.expect("a hash"), there);
+            }
+            check_against(&mut transaction, &model);
+            transaction.commit();
+            check_against(&mut store.view(&PartitionSet::All, 0), &model);
+        }
+    }
+
+    fn numbered(count: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
+        (0..count).map(|i| (format!("field{i}").into_bytes(), i.to_string().into_bytes())).collect()
+    }
+
+    fn store_numbered(store: &Store, count: usize) {
+        let mut transaction = store.transaction(&PartitionSet::All, 0);
+        let pairs = numbered(count);
+        let pairs = pairs.iter().map(|(field, value)| (&field[..], &value[..]));
+        store_all(&mut transaction, &key(), pairs, Some(9), LIMITS).expect("in memory");
+        transaction.commit();
+    }
+
+    #[test]
+    fn a_scan_visits_each_field_once() {
+        let store = Store::in_memory(4, 16);
+        for count in [3, 500] {
+            store_numbered(&store, count);
+            let mut view = store.view(&PartitionSet::All, 0);
+            let entry = find(&mut view, &key()).expect("a hash").expect("exists");
+            assert_eq!(entry.expire_at(), Some(9));
+            let (mut cursor, mut found, mut calls) = (0, Vec::new(), 0);
+            loop {
+                let visit = &mut |field: &[u8], _: &[u8]| found.push(field.to_vec());
+                cursor = scan(&mut view, &key(), &entry, cursor, 10, visit).expect("in memory");
+                calls += 1;
+                if cursor == 0 {
+                    break;
+                }
+            }
+            assert!(calls >= count / 20 && calls <= count / 10 + 1);
+            assert_eq!(found.len(), count);
+            found.sort();
+            found.dedup();
+            assert_eq!(found.len(), count);
+        }
+    }
+
+    #[test]
+    fn fields_at_random_are_fields() {
+        let store = Store::in_memory(4, 16);
+        for (size, count) in [(5, 3), (5, 9), (500, 20), (500, 400), (500, 600)] {
+            store_numbered(&store, size);
+            let mut view = store.view(&PartitionSet::All, 0);
+            let entry = find(&mut view, &key()).expect("a hash").expect("exists");
+            let mut found = Vec::new();
+            random_distinct(&mut view, &key(), &entry, count, &mut |field, _| found.push(field.to_vec()))
+                .expect("in memory");
+            assert_eq!(found.len(), count.min(size));
+            found.sort();
+            found.dedup();
+            assert_eq!(found.len(), count.min(size));
+            let mut drawn = 0;
+            random_repeated(&mut view, &key(), &entry, count, &mut |_, _| drawn += 1).expect("in memory");
+            assert_eq!(drawn, count);
+        }
+    }
+
+    #[test]
+    fn damaged_payloads_end_early() {
+        for payload in [&[][..], &[255; 20], &[1, 5, b'a'], &[2, 1, b'a', 1, b'b', 200]] {
+            assert!(Fields::new(payload).count() <= 1);
+        }
+    }
+}

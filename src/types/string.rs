@@ -419,3 +419,106 @@ pub fn add_decimal(transaction: &mut Transaction, key: &Key, delta: &[u8]) -> Re
     store_as(transaction, key, text.as_bytes(), before.and_then(|entry| entry.expire_at()), encoding)?;
     Ok(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{PartitionSet, Store};
+    use rand::prelude::*;
+
+    const LIMIT: usize = 512 << 20;
+
+    fn key() -> Key<'static> {
+        Key::new(0, b"key")
+    }
+
+    fn whole(transaction: &mut Transaction) -> Vec<u8> {
+        let entry = transaction.get(&key()).expect("in memory").expect("exists");
+        let text = read_whole(transaction, &key(), &entry).expect("in memory");
+        assert_eq!(text.len(), len(&entry));
+        text.to_vec()
+    }
+
+    /// The sum of the chunk rows is what the key row says.
+    fn check_bytes(transaction: &mut Transaction) {
+        let entry = transaction.get(&key()).expect("in memory").expect("exists");
+        let Some(items) = entry.items() else { return };
+        let mut bytes = 0;
+        transaction
+            .visit_items(&key(), items.uid, &[], &mut |suffix, value| {
+                assert!(value.len() <= CHUNK);
+                bytes += (12 + suffix.len() + value.len()) as u64;
+                ControlFlow::Continue(())
+            })
+            .expect("in memory");
+        assert_eq!(items.bytes, bytes);
+    }
+
+    #[test]
+    fn ranges_written_and_read_are_those_of_a_plain_vector() {
+        let mut random = StdRng::seed_from_u64(7);
+        let store = Store::in_memory(4, 16);
+        let mut model: Vec<u8> = Vec::new();
+        for round in 0..300 {
+            let mut transaction = store.transaction(&PartitionSet::All, 0);
+            let bytes: Vec<u8> = (0..random.random_range(1..9000)).map(|_| random.random()).collect();
+            let offset = random.random_range(0..60_000);
+            if round % 50 == 49 {
+                store_as(&mut transaction, &key(), &bytes, None, Encoding::Raw).expect("in memory");
+                model.clone_from(&bytes);
+            } else if round % 3 == 0 {
+                append(&mut transaction, &key(), &bytes, LIMIT).expect("within the limit");
+                model.extend_from_slice(&bytes);
+            } else {
+                set_range(&mut transaction, &key(), offset, &bytes, LIMIT).expect("within the limit");
+                model.resize(model.len().max(offset + bytes.len()), 0);
+                model[offset..offset + bytes.len()].copy_from_slice(&bytes);
+            }
+            assert_eq!(whole(&mut transaction), model);
+            check_bytes(&mut transaction);
+            transaction.commit();
+            let mut view = store.view(&PartitionSet::All, 0);
+            let entry = find(&mut view, &key()).expect("a string").expect("exists");
+            let start = random.random_range(0..model.len());
+            let end = random.random_range(start..=model.len());
+            let part = read_range(&mut view, &key(), &entry, start..end).expect("in memory");
+            assert_eq!(&*part, &model[start..end]);
+        }
+    }
+
+    #[test]
+    fn a_byte_far_out_costs_one_chunk() {
+        let store = Store::in_memory(4, 16);
+        let mut transaction = store.transaction(&PartitionSet::All, 0);
+        set_range(&mut transaction, &key(), 100 << 20, b"x", LIMIT).expect("within the limit");
+        let entry = find(&mut transaction, &key()).expect("a string").expect("exists");
+        assert_eq!(len(&entry), (100 << 20) + 1);
+        assert!(entry.items().is_some_and(|items| items.bytes <= CHUNK as u64 + 16));
+        assert_eq!(encoding_name(&entry), "raw");
+        assert!(matches!(append(&mut transaction, &key(), b"xx", (100 << 20) + 2), Err(Error::TooLong)));
+    }
+
+    #[test]
+    fn encodings_are_those_of_redis() {
+        let store = Store::in_memory(4, 16);
+        let mut transaction = store.transaction(&PartitionSet::All, 0);
+        let name = |transaction: &mut Transaction| {
+            encoding_name(&transaction.get(&key()).expect("in memory").expect("exists"))
+        };
+        for (value, encoding) in
+            [("12", "int"), ("012", "embstr"), (&"x".repeat(44), "embstr"), (&"x".repeat(45), "raw")]
+        {
+            super::store(&mut transaction, &key(), value.as_bytes(), None).expect("in memory");
+            assert_eq!(name(&mut transaction), encoding, "{value}");
+        }
+        super::store(&mut transaction, &key(), b"12", Some(77)).expect("in memory");
+        append(&mut transaction, &key(), b"3", LIMIT).expect("within the limit");
+        assert_eq!(name(&mut transaction), "raw");
+        assert_eq!(add(&mut transaction, &key(), 1).expect("an integer"), 124);
+        assert_eq!(name(&mut transaction), "int");
+        assert_eq!(add_decimal(&mut transaction, &key(), b"-0.5").expect("a number"), "123.5");
+        assert_eq!(name(&mut transaction), "embstr");
+        let entry = find(&mut transaction, &key()).expect("a string").expect("exists");
+        assert_eq!(entry.expire_at(), Some(77), "changes in place keep the deadline");
+    }
+}
