@@ -1,5 +1,6 @@
 //! The store's own threads: the journal's, and the checkpointer, which also sweeps the cache and removes garbage.
 
+use super::table::Cell;
 use super::{Store, eviction};
 use crate::base::clock::unix_ms;
 use crate::base::ids::PartitionId;
@@ -11,7 +12,7 @@ use std::time::Duration;
 /// How often the checkpointer looks.
 const TICK: Duration = Duration::from_millis(20);
 /// Buckets the cache sweep looks at under one hold of a lock: some 20 microseconds.
-const SWEEP_BUCKETS: usize = 1024;
+pub const SWEEP_BUCKETS: usize = 1024;
 /// Ticks between attempts after a failed checkpoint.
 const RETRY_TICKS: u32 = 50;
 
@@ -145,11 +146,11 @@ impl Store {
                 if memory <= limit {
                     return false;
                 }
-                let should_go = |access: u32| {
+                let should_go = |cell: &Cell| {
                     if lfu {
-                        eviction::lfu_decayed(access, now) <= 255 - age.min(255)
+                        eviction::lfu_decayed(cell.access, now) <= 255 - age.min(255)
                     } else {
-                        now.saturating_sub(access) >= age
+                        now.saturating_sub(cell.access) >= age
                     }
                 };
                 let freed = partition.lock().sweep(SWEEP_BUCKETS, should_go) as u64;

@@ -10,12 +10,13 @@
 //! lost, and the journal keeps its segments.
 
 use super::Store;
+use super::background::SWEEP_BUCKETS;
 use super::deadlines::DeadlineMap;
 use super::journal::JournalError;
 use super::order::compare_keys;
 use super::partition::{Database, Partition};
 use super::row::{self, Kind};
-use super::table::{Generation, RowTable};
+use super::table::{Cell, Generation, RowTable};
 use super::tree::{Batch, State, Tree, TreeError};
 use crate::base::blob::Blob;
 use crate::base::ids::{PartitionId, Uid};
@@ -79,6 +80,7 @@ impl Store {
             }
         };
         self.finish(index, tree, collected.generation);
+        self.forget_dropped(index, &collected.dropped);
         Ok(Checkpointed { rows: collected.keys.len() + collected.items.len(), elapsed: begun.elapsed() })
     }
 
@@ -150,6 +152,21 @@ impl Store {
         let old_deadlines = partition.deadlines.forget_frozen();
         drop(partition); // what follows may take a while and needs no lock
         drop((old_tree, old, old_deadlines));
+    }
+
+    /// Frees the memory of collections that are nobody's: their rows are clean now, or are not in the tree at all.
+    fn forget_dropped(&self, index: usize, dropped: &[(Uid, Kind)]) {
+        if dropped.is_empty() {
+            return;
+        }
+        let dead: HashSet<[u8; Uid::LEN]> = dropped.iter().map(|(uid, _)| uid.to_bytes()).collect();
+        let is_dead = |cell: &Cell| cell.row.key().first_chunk().is_some_and(|uid| dead.contains(uid));
+        let buckets = self.partitions[index].lock().items.buckets();
+        for _ in 0..=buckets / SWEEP_BUCKETS {
+            let mut partition = self.partitions[index].lock();
+            let clean = partition.clean;
+            partition.items.sweep(clean, SWEEP_BUCKETS, is_dead);
+        }
     }
 
     /// Removes some rows that are nobody's from a partition's tree. Returns whether there may be more.

@@ -100,21 +100,36 @@ impl Store {
                 return Ok(evicted);
             }
             let id = PartitionId((rand::random::<u32>() % u32::from(partitions)) as u16);
-            let mut transaction = self.transaction(&PartitionSet::One(id), now);
-            let clock = transaction.access_clock();
-            let Some((database, name)) =
-                candidate(transaction.only_partition(), partitions, policy, samples, clock)?
-            else {
-                misses += 1;
-                continue;
-            };
-            transaction.remove(&Key::new(database, &name))?;
-            evicted.position = evicted.position.max(transaction.commit());
-            evicted.keys += 1;
-            misses = 0;
+            match self.until_fetched(|| self.evict_one(id, policy, samples, now))? {
+                Some(position) => {
+                    evicted.position = evicted.position.max(position);
+                    evicted.keys += 1;
+                    misses = 0;
+                }
+                None => misses += 1,
+            }
         }
         evicted.within_limit = true;
         Ok(evicted)
+    }
+}
+
+impl Store {
+    /// Removes the best of some sampled keys of a partition. Returns the journal position; `None` if it found none.
+    fn evict_one(
+        &self,
+        id: PartitionId,
+        policy: Policy,
+        samples: usize,
+        now: i64,
+    ) -> Result<Option<u64>, Interrupt> {
+        let partitions = self.partition_count();
+        let mut transaction = self.transaction(&PartitionSet::One(id), now);
+        let clock = transaction.access_clock();
+        let found = candidate(transaction.only_partition(), partitions, policy, samples, clock)?;
+        let Some((database, name)) = found else { return Ok(None) };
+        transaction.remove(&Key::new(database, &name))?;
+        Ok(Some(transaction.commit()))
     }
 }
 

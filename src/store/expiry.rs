@@ -25,6 +25,10 @@ pub struct Expired {
 impl Store {
     /// Removes up to `budget` keys of a partition whose deadline is before `now` (milliseconds since 1970).
     pub fn expire(&self, id: PartitionId, now: i64, budget: usize) -> Result<Expired, Interrupt> {
+        self.until_fetched(|| self.try_expire(id, now, budget))
+    }
+
+    fn try_expire(&self, id: PartitionId, now: i64, budget: usize) -> Result<Expired, Interrupt> {
         let mut transaction = self.transaction(&PartitionSet::One(id), now);
         let due = due(transaction.only_partition(), now, budget)?;
         let mut expired = Expired { more: due.len() == budget, ..Expired::default() };

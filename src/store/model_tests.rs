@@ -288,3 +288,85 @@ fn eviction_brings_the_data_within_the_limit() {
         }
     }
 }
+
+#[test]
+fn concurrent_writers_and_checkpoints_lose_nothing() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = open(folder.path());
+    let written = |thread: u8, round: u32| [&[thread][..], &round.to_be_bytes()].concat();
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..3_u8)
+            .map(|thread| {
+                let store = &store;
+                scope.spawn(move || {
+                    for round in 0..3_000_u32 {
+                        let payload = written(thread, round);
+                        let name = [thread, (round % 50) as u8];
+                        put(store, 0, &name, &Model { payload, ..Model::default() });
+                    }
+                })
+            })
+            .collect();
+        while !writers.iter().all(std::thread::ScopedJoinHandle::is_finished) {
+            store.checkpoint_now().expect("checkpoints");
+        }
+    });
+    drop(store); // like a kill
+    let store = open(folder.path());
+    let mut view = store.view(&PartitionSet::All, NOW);
+    for thread in 0..3_u8 {
+        for slot in 0..50_u8 {
+            let entry = view.get(&Key::new(0, &[thread, slot])).expect("reads").expect("is there");
+            assert_eq!(entry.payload(), written(thread, 2_950 + u32::from(slot)));
+        }
+    }
+}
+
+#[test]
+fn rows_beyond_memory_are_fetched_without_the_lock() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let options = Options { fetch_beyond_bytes: 0, ..Options::default() };
+    let store = Store::open(folder.path(), 4, DATABASES, options).expect("opens");
+    for number in 0..100_u8 {
+        let key = Key::new(0, std::slice::from_ref(&number));
+        let put = store.until_fetched(|| {
+            let mut transaction = store.transaction(&PartitionSet::One(store.partition_of(key.slot)), NOW);
+            let meta = NewValue { kind: Kind::String, encoding: 0, expire_at: None, items: None };
+            transaction.put(&key, meta, &[&[number; 30]])?;
+            transaction.commit();
+            Ok(())
+        });
+        put.expect("puts");
+    }
+    store.checkpoint_now().expect("checkpoints");
+    for partition in &store.partitions {
+        partition.lock().sweep(1000, |_| true);
+    }
+    assert_eq!(store.status().memory_rows, 0);
+    for number in 0..=100_u8 {
+        let key = Key::new(0, std::slice::from_ref(&number));
+        let mut runs = 0;
+        let found = store.until_fetched(|| {
+            runs += 1;
+            store.view(&PartitionSet::All, NOW).get(&key)
+        });
+        let found = found.expect("reads");
+        assert_eq!(found.map(|entry| entry.payload().to_vec()), (number < 100).then(|| vec![number; 30]));
+        assert_eq!(runs, 2, "fetched once, then found");
+    }
+}
+
+#[test]
+fn memory_of_a_dropped_collection_is_freed_by_the_checkpoint() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = open(folder.path());
+    let items = (0..200_u8).map(|i| (vec![i; 5], vec![i; 50])).collect();
+    put(&store, 0, b"big", &Model { items, ..Model::default() });
+    store.checkpoint_now().expect("checkpoints");
+    assert_eq!(store.status().memory_rows, 201);
+    let mut transaction = store.transaction(&PartitionSet::All, NOW);
+    transaction.remove(&Key::new(0, b"big")).expect("removes");
+    transaction.commit();
+    store.checkpoint_now().expect("checkpoints");
+    assert_eq!(store.status().memory_rows, 1, "the deletion itself, clean");
+}

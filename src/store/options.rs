@@ -16,6 +16,8 @@ pub struct Options {
     pub checkpoint_age_s: u32,
     /// Bytes of rows kept in memory, dirty ones included if there is room.
     pub row_cache_bytes: u64,
+    /// Size of the trees beyond which rows that are not in memory are fetched without the partition's lock.
+    pub fetch_beyond_bytes: u64,
     /// Which keys are evicted, for the access clock.
     pub policy: Policy,
 }
@@ -28,6 +30,7 @@ impl Default for Options {
             checkpoint_overlay_bytes: 256 << 20,
             checkpoint_age_s: 60,
             row_cache_bytes: 1 << 30,
+            fetch_beyond_bytes: u64::MAX,
             policy: Policy::NoEviction,
         }
     }

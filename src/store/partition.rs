@@ -8,9 +8,9 @@
 use super::deadlines::Deadlines;
 use super::record::Operation;
 use super::row::{self, Entry, Kind};
-use super::table::{Generation, RowTable};
+use super::table::{Cell, Generation, RowTable};
 use super::tree::{Tree, TreeName};
-use super::{Interrupt, watch::Watches};
+use super::{FetchRequest, Interrupt, watch::Watches};
 use crate::base::blob::Blob;
 use crate::base::crc16;
 use crate::base::ids::{Epoch, Lsn, PartitionId, Uid};
@@ -114,6 +114,8 @@ pub struct Partition {
     /// The oldest transaction that the tree lacks: a journal position not behind it, and when it was committed, in seconds
     /// of the store's clock.
     pub dirty_since: Option<(u64, u32)>,
+    /// Rows that are not in memory are fetched without the lock.
+    pub fetches: bool,
     /// What the last checkpoint wrote.
     pub tree: Tree,
 }
@@ -188,14 +190,16 @@ impl Partition {
         prefix: impl FnOnce(u32) -> [u8; row::KEY_PREFIX],
         touch: impl FnOnce(&mut u32),
     ) -> Result<Option<Blob>, Interrupt> {
-        let slot = &mut self.databases[database];
-        let prefix = prefix(slot.id);
+        let prefix = prefix(self.databases[database].id);
         let row_key: smallvec::SmallVec<[u8; 128]> = prefix.iter().chain(name).copied().collect();
+        if self.fetches {
+            return Err(self.fetch(TreeName::Keys, &row_key, hash));
+        }
         let found = self.tree.get(TreeName::Keys, &row_key, hash)?;
         if let Some(row) = &found {
             let mut access = 0;
             touch(&mut access);
-            slot.rows.put_clean(row.clone(), access);
+            self.databases[database].rows.put_clean(row.clone(), access);
         }
         Ok(found)
     }
@@ -209,11 +213,34 @@ impl Partition {
         if self.tree.is_empty() {
             return Ok(None);
         }
+        if self.fetches {
+            return Err(self.fetch(TreeName::Items, row_key, hash));
+        }
         let found = self.tree.get(TreeName::Items, row_key, hash)?;
         if let Some(row) = &found {
             self.items.put_clean(row.clone(), 0);
         }
         Ok(found)
+    }
+
+    #[cold]
+    fn fetch(&self, tree: TreeName, row_key: &[u8], hash: u64) -> Interrupt {
+        Interrupt::Fetch(Box::new(FetchRequest { partition: self.id, tree, row_key: row_key.into(), hash }))
+    }
+
+    /// Keeps what was fetched, unless something newer is there; that a row does not exist is kept as well.
+    pub fn keep_fetched(&mut self, request: &FetchRequest, found: Option<Blob>, access: u32) {
+        let row =
+            found.unwrap_or_else(|| row::deletion(&mut self.scratch, request.hash, &[&request.row_key]));
+        match request.tree {
+            TreeName::Keys => {
+                let (id, _, _) = row::position_of(row.key());
+                if let Some(database) = self.databases.iter_mut().find(|database| database.id == id) {
+                    database.rows.put_clean(row, access);
+                }
+            }
+            _ => self.items.put_clean(row, access),
+        }
     }
 
     /// Applies one operation of a committed transaction. `prior` is what a key row replaces.
@@ -294,8 +321,8 @@ impl Partition {
         self.databases.iter().map(|database| database.rows.buckets()).sum::<usize>() + self.items.buckets()
     }
 
-    /// Frees clean rows for whose last use `should_go` says so; looks at `looks` buckets of each table. Returns bytes freed.
-    pub fn sweep(&mut self, looks: usize, should_go: impl Fn(u32) -> bool) -> usize {
+    /// Frees clean rows of which `should_go` says so; looks at `looks` buckets of each table. Returns bytes freed.
+    pub fn sweep(&mut self, looks: usize, should_go: impl Fn(&Cell) -> bool) -> usize {
         let clean = self.clean;
         let tables = self.databases.iter_mut().map(|database| &mut database.rows).chain([&mut self.items]);
         tables.map(|table| table.sweep(clean, looks, &should_go)).sum()

@@ -123,6 +123,7 @@ pub fn empty_partition(id: PartitionId, databases: u16, tree: Tree) -> Partition
         emptied: Vec::new(),
         dirty_bytes: 0,
         dirty_since: None,
+        fetches: false,
         tree,
     }
 }

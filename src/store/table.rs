@@ -200,16 +200,16 @@ impl RowTable {
         std::mem::take(&mut self.frozen)
     }
 
-    /// Removes clean cells (written before or in generation `clean`) for whose last use `should_go` says so, going round the
+    /// Removes clean cells (written before or in generation `clean`) of which `should_go` says so, going round the
     /// table bucket by bucket. Looks at no more than `looks` buckets. Returns the bytes freed.
-    pub fn sweep(&mut self, clean: Generation, looks: usize, should_go: impl Fn(u32) -> bool) -> usize {
+    pub fn sweep(&mut self, clean: Generation, looks: usize, should_go: impl Fn(&Cell) -> bool) -> usize {
         let buckets = self.cells.num_buckets();
         let before = self.bytes;
         for _ in 0..looks.min(buckets) {
             self.sweep_at = (self.sweep_at + 1) % buckets;
             if let Ok(entry) = self.cells.get_bucket_entry(self.sweep_at)
                 && entry.get().generation <= clean
-                && should_go(entry.get().access)
+                && should_go(entry.get())
             {
                 let (cell, _) = entry.remove();
                 self.bytes -= weight(&cell.row);

@@ -118,6 +118,27 @@ impl Environment {
         }
     }
 
+    /// The row with this key as of now, read through a snapshot of its own.
+    pub fn get(&self, tree: TreeName, row_key: &[u8], hash: u64) -> Result<Option<Blob>, TreeError> {
+        let snapshot = self.env.read_txn()?;
+        self.get_in(&snapshot, tree, row_key, hash)
+    }
+
+    fn get_in(
+        &self,
+        snapshot: &RoTxn<WithoutTls>,
+        tree: TreeName,
+        row_key: &[u8],
+        hash: u64,
+    ) -> Result<Option<Blob>, TreeError> {
+        let Some(value) = self.rows(tree).get(snapshot, &order::tree_key(row_key))? else { return Ok(None) };
+        let value = if row_key.len() > LONGEST_PLAIN { lengthen(value)?.1 } else { value };
+        let mut bytes = Vec::with_capacity(row_key.len() + value.len());
+        bytes.extend_from_slice(row_key);
+        bytes.extend_from_slice(value);
+        Ok(Some(Blob::new(Head { hash, key_len: row_key.len() as u32, mark: 0 }, &bytes)))
+    }
+
     /// Bytes of the file on disk.
     pub fn disk_bytes(&self) -> u64 {
         self.env.real_disk_size().unwrap_or(0)
@@ -152,14 +173,7 @@ impl Tree {
     /// The row with this key.
     pub fn get(&self, tree: TreeName, row_key: &[u8], hash: u64) -> Result<Option<Blob>, TreeError> {
         let Some((environment, snapshot)) = &self.open else { return Ok(None) };
-        let Some(value) = environment.rows(tree).get(snapshot, &order::tree_key(row_key))? else {
-            return Ok(None);
-        };
-        let value = if row_key.len() > LONGEST_PLAIN { lengthen(value)?.1 } else { value };
-        let mut bytes = Vec::with_capacity(row_key.len() + value.len());
-        bytes.extend_from_slice(row_key);
-        bytes.extend_from_slice(value);
-        Ok(Some(Blob::new(Head { hash, key_len: row_key.len() as u32, mark: 0 }, &bytes)))
+        environment.get_in(snapshot, tree, row_key, hash)
     }
 
     /// Visits rows in order from `from` on: whole key and value.
