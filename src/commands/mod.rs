@@ -14,6 +14,7 @@ mod config;
 mod connection;
 mod counters;
 mod databases;
+mod debug;
 mod docs;
 mod dump;
 pub mod execute;
@@ -54,6 +55,7 @@ pub const GROUPS: &[&[Command]] = &[
     config::COMMANDS,
     connection::COMMANDS,
     databases::COMMANDS,
+    debug::COMMANDS,
     docs::COMMANDS,
     dump::COMMANDS,
     expiry::COMMANDS,

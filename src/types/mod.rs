@@ -1,5 +1,6 @@
 //! What data types do, in Rust values, without RESP: functions over a view or a transaction of the store.
 
+pub mod digest;
 pub mod error;
 pub mod keyspace;
 
