@@ -1,9 +1,9 @@
-//! Buffers of a client thread: one that all its connections read into, and a few for replies.
+//! What the connections of a client thread share: a buffer to read into, a few for replies, and their number.
 //!
 //! An idle connection so owns no buffer at all, and the one that is in use is warm in the core's cache. A turn takes what it
 //! needs and gives it back in the same poll, so no two tasks ever hold the shared one.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -18,8 +18,37 @@ const KEPT_CAPACITY: usize = 64 * 1024;
 const FRESH_CAPACITY: usize = 4 * 1024;
 
 thread_local! {
+    static CONNECTIONS: Cell<usize> = const { Cell::new(0) };
     static SHARED: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_LEN_MAX].into());
     static KEPT: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Counts a connection of this thread as long as it lives.
+pub struct Counted(());
+
+impl Counted {
+    /// One more.
+    pub fn new() -> Counted {
+        CONNECTIONS.set(CONNECTIONS.get() + 1);
+        Counted(())
+    }
+}
+
+impl Default for Counted {
+    fn default() -> Counted {
+        Counted::new()
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        CONNECTIONS.set(CONNECTIONS.get().saturating_sub(1));
+    }
+}
+
+/// How many connections this thread has.
+pub fn connections() -> usize {
+    CONNECTIONS.get()
 }
 
 /// Reads into this thread's shared buffer. Ready with the number of bytes, 0 at the end of the stream.

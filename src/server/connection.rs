@@ -113,6 +113,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
 
     /// Serves the client until one of both ends it.
     pub async fn run(mut self) {
+        let _counted = buffers::Counted::new();
         poll_fn(|context| {
             self.session.client.set_waker(context.waker());
             Poll::Ready(())
@@ -140,8 +141,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
 
     /// Whether commands may run: not while waiting, nor while too much output does.
     fn may_run(&self) -> bool {
-        let is_output_full = self.unsent_len() > OUTPUT_WAITING_MAX && self.input.len() < INPUT_WAITING_MAX;
-        self.wait.is_none() && self.session.closing.is_none() && !is_output_full
+        self.wait.is_none() && self.session.closing.is_none() && !self.is_output_full()
+    }
+
+    /// Whether commands wait because of unsent output. With a hard limit they do not: whoever exceeds it is closed.
+    fn is_output_full(&self) -> bool {
+        self.unsent_len() > OUTPUT_WAITING_MAX
+            && self.input.len() < INPUT_WAITING_MAX
+            && self.output_limit() == 0
     }
 
     fn unsent_len(&self) -> usize {
@@ -337,7 +344,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
 
     /// Lets the other connections of this thread run, then makes sure that what all of them changed is in the journal.
     async fn flush(&mut self) -> bool {
-        tokio::task::yield_now().await;
+        if buffers::connections() > 1 {
+            tokio::task::yield_now().await;
+        }
         let position = std::mem::take(&mut self.session.journal_position);
         match self.service.store.flush(position) {
             Ok(Flushed::Acknowledge) => true,

@@ -252,6 +252,9 @@ fn paused(turn: Turn, session: &Session, call: &Call) -> Option<i64> {
         return None;
     }
     let (scope, end_ms) = turn.service.pause.in_force(clock::unix_ms())?;
+    if call.base_name() == "quit" {
+        return None;
+    }
     let flags = effective_flags(session, call);
     let is_held = scope == Scope::All || flags.has(flag::WRITE) || flags.has(flag::MAY_REPLICATE);
     is_held.then_some(end_ms)
