@@ -22,6 +22,7 @@ mod partition;
 mod record;
 mod recovery;
 pub mod row;
+mod staged;
 mod table;
 mod transaction;
 mod tree;

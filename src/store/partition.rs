@@ -8,6 +8,7 @@
 use super::deadlines::Deadlines;
 use super::record::Operation;
 use super::row::{self, Entry, Kind};
+use super::staged::{Staged, StagedList};
 use super::table::{Cell, Generation, RowTable};
 use super::tree::{Tree, TreeName};
 use super::{FetchRequest, Interrupt, watch::Watches};
@@ -41,16 +42,6 @@ impl Database {
     pub fn new(id: u32) -> Database {
         Database { id, rows: RowTable::new(row::KEY_PREFIX), counters: Counters::default() }
     }
-}
-
-/// An operation waiting for its transaction to commit, with what it replaces.
-pub struct Staged {
-    /// The change.
-    pub operation: Operation,
-    /// Table hash of the row it concerns.
-    pub hash: u64,
-    /// What the key row replaces: bytes stored and deadline.
-    pub prior: Option<Prior>,
 }
 
 /// What a key row replaces.
@@ -91,7 +82,7 @@ pub struct Partition {
     /// Who wants to know of changes.
     pub watches: Watches,
     /// Operations of the transaction that holds the lock.
-    pub staged: Vec<Staged>,
+    pub staged: StagedList,
     /// What database numbers mean to this transaction, if it emptied or swapped some: index of the committed database, if
     /// there is one, and physical id.
     pub staged_databases: Vec<(Option<usize>, u32)>,

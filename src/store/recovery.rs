@@ -112,7 +112,7 @@ pub fn empty_partition(id: PartitionId, databases: u16, tree: Tree) -> Partition
         items: table::RowTable::new(0),
         deadlines: deadlines::Deadlines::default(),
         watches: watch::Watches::default(),
-        staged: Vec::new(),
+        staged: super::staged::StagedList::default(),
         staged_databases: Vec::new(),
         uids_made: 0,
         scratch: Vec::new(),

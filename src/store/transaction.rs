@@ -4,9 +4,10 @@
 //! also stages operations; it reads its own writes. `commit` appends one journal record for all its partitions and applies
 //! every operation; a transaction dropped before that leaves nothing behind.
 
-use super::partition::{Partition, Prior, Staged};
+use super::partition::{Partition, Prior};
 use super::record::Operation;
 use super::row::{self, Entry, Items, NewValue};
+use super::staged::{Staged, StagedList};
 use super::watch::WatchFlag;
 use super::{Interrupt, Store};
 use crate::base::blob::{Blob, Slice};
@@ -328,20 +329,18 @@ fn count_keys(partition: &Partition, database: u16) -> u64 {
     committed.saturating_add_signed(staged.sum())
 }
 
-fn staged_key<'a>(staged: &'a [Staged], key: &Key, id: u32, hash: u64) -> Option<&'a Blob> {
-    staged.iter().rev().find_map(|staged| match &staged.operation {
-        Operation::Key(row)
-            if staged.hash == hash && row.key()[..4] == id.to_be_bytes() && row::name_of(row) == key.name =>
-        {
+fn staged_key<'a>(staged: &'a StagedList, key: &Key, id: u32, hash: u64) -> Option<&'a Blob> {
+    staged.newest(hash, |operation| match operation {
+        Operation::Key(row) if row.key()[..4] == id.to_be_bytes() && row::name_of(row) == key.name => {
             Some(row)
         }
         _ => None,
     })
 }
 
-fn staged_item<'a>(staged: &'a [Staged], row_key: &[u8], hash: u64) -> Option<&'a Blob> {
-    staged.iter().rev().find_map(|staged| match &staged.operation {
-        Operation::Item(row) if staged.hash == hash && row.key() == row_key => Some(row),
+fn staged_item<'a>(staged: &'a StagedList, row_key: &[u8], hash: u64) -> Option<&'a Blob> {
+    staged.newest(hash, |operation| match operation {
+        Operation::Item(row) if row.key() == row_key => Some(row),
         _ => None,
     })
 }
@@ -563,7 +562,7 @@ impl<'s> Transaction<'s> {
         for partition in &mut self.view.guards {
             partition.uids_made = 0;
             let mut staged = std::mem::take(&mut partition.staged);
-            for Staged { operation, prior, .. } in staged.drain(..) {
+            for Staged { operation, prior, .. } in staged.drain() {
                 partition.apply(operation, prior, access);
             }
             partition.staged_databases.clear();
