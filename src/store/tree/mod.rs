@@ -32,6 +32,8 @@ use std::sync::Arc;
 
 /// Address space reserved for one environment; the file grows as it is filled.
 const MAP_BYTES: usize = 256 << 30;
+/// The same where address space is limited (`ulimit -v`, a measuring tool): the tree can hold no more.
+const MAP_BYTES_LIMITED: usize = 4 << 30;
 
 /// What went wrong in a tree, in words.
 #[derive(Debug, Clone)]
@@ -86,13 +88,19 @@ impl Environment {
     )]
     pub fn open(path: &Path) -> Result<Arc<Environment>, TreeError> {
         std::fs::create_dir_all(path).map_err(|error| TreeError(format!("{}: {error}", path.display())))?;
-        let mut options = EnvOpenOptions::new().read_txn_without_tls();
-        options.map_size(MAP_BYTES).max_dbs(8).max_readers(64);
-        // SAFETY: NO_READ_AHEAD changes no guarantee; the folder is locked, so nobody else writes the file.
-        let env = unsafe {
-            options.flags(EnvFlags::NO_READ_AHEAD);
-            options.open(path)?
+        let open = |map_bytes| {
+            let mut options = EnvOpenOptions::new().read_txn_without_tls();
+            options.map_size(map_bytes).max_dbs(8).max_readers(64);
+            // SAFETY: NO_READ_AHEAD changes no guarantee; the folder is locked, so nobody else writes the file.
+            unsafe {
+                options.flags(EnvFlags::NO_READ_AHEAD);
+                options.open(path)
+            }
         };
+        let env = open(MAP_BYTES).or_else(|error| {
+            tracing::warn!("{}: {error}; trying with less address space", path.display());
+            open(MAP_BYTES_LIMITED)
+        })?;
         let names = ["keys", "items", "deadlines", "garbage", "meta"];
         let transaction = env.write_txn()?;
         let made = env.create_databases_and_commit(transaction, |opener, transaction| {
