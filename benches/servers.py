@@ -1,6 +1,7 @@
 """The servers under measurement: how each is started, asked, measured and stopped. Standard library only."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -147,11 +148,11 @@ class Server:
     def checkpoint(self):
         """Has it write what it has to where a restart finds it, and waits for that."""
         client = self.client()
-        words = ("BGREWRITEAOF",) if "redis, aof" in self.name else ("SAVE",)
-        client(*words)
-        while b"aof_rewrite_in_progress:1" in client("INFO", "persistence"):
+        busy = lambda: re.search(rb"aof_rewrite_(in_progress|scheduled):1", client("INFO", "persistence"))
+        while busy():
             time.sleep(0.05)
-        while b"aof_rewrite_scheduled:1" in client("INFO", "persistence"):
+        client("SAVE" if self.name == "larder" else "BGREWRITEAOF")
+        while busy():
             time.sleep(0.05)
         client.close()
         self.settle()

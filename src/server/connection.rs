@@ -284,8 +284,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let (mut used, mut left) = (0, Left::Nothing);
         let output_max = self.output.len() + TURN_OUTPUT_MAX;
         for command in 0.. {
-            if self.session.closing.is_some() {
+            if let Some(closing) = self.session.closing {
                 used = bytes.len();
+                if closing == Closing::Now {
+                    self.output.truncate(self.sent);
+                }
                 break;
             }
             if command >= TURN_COMMANDS_MAX || self.output.len() > output_max {

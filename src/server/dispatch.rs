@@ -18,7 +18,7 @@ use crate::protocol::spec::{Flags, flag};
 use crate::session::apply::policy;
 use crate::session::pause::Scope;
 use crate::session::service::Service;
-use crate::session::session::Session;
+use crate::session::session::{Closing, Session};
 use crate::session::waiting::Ticket;
 use crate::store::Refusal;
 use std::sync::Arc;
@@ -84,7 +84,16 @@ impl Call<'_> {
 pub fn dispatch(turn: Turn, session: &mut Session, args: Args) -> Verdict {
     let call = match find(args) {
         Ok(call) => call,
-        Err(refusal) => return Verdict::Done(refused(turn, session, None, refusal)),
+        Err(refusal) => {
+            if names::is_http(args.at(0)) {
+                tracing::warn!(
+                    id = session.id,
+                    "closing a client: it speaks HTTP, maybe for somebody else's web page"
+                );
+                session.closing = Some(Closing::Now);
+            }
+            return Verdict::Done(refused(turn, session, None, refusal));
+        }
     };
     if let Err(refusal) = gates(turn, session, &call) {
         return Verdict::Done(refused(turn, session, Some(&call), refusal));

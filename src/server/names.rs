@@ -25,6 +25,12 @@ pub fn unknown_command(args: Args) -> ErrorReply {
     ErrorReply::new(format!("ERR unknown command '{name}', with args beginning with: {shown}"))
 }
 
+/// A web page made a browser send an HTTP request here: its lines would be commands, and its body ones of the page's choice.
+#[cold]
+pub fn is_http(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")
+}
+
 /// The command is there, but not this part of it.
 #[cold]
 pub fn unknown_subcommand(container: &[u8], word: &[u8]) -> ErrorReply {
