@@ -26,6 +26,8 @@ pub enum SyncMode {
 const RESERVE_STEP: u64 = 8 << 20;
 /// And ahead of the records by this many at least.
 const RESERVE_AHEAD: u64 = 4 << 20;
+/// Under `everysec`, writers wait while the oldest write that is not synced is older than this.
+const MAX_UNSYNCED: Duration = Duration::from_secs(2);
 /// A segment of fewer bytes is read in no time.
 const WORTH_ROLLING: u64 = 1 << 20;
 /// A buffer that has grown larger is given back after it was written.
@@ -47,6 +49,10 @@ struct Current {
     reserved: u64,
     /// Segments before it that are not synced yet.
     unsynced: Vec<Arc<File>>,
+    /// When the first write after the last sync began was made.
+    unsynced_since: Option<Instant>,
+    /// The same of what a sync under way covers.
+    syncing_since: Option<Instant>,
     /// Kept to be used again.
     spare: Vec<u8>,
 }
@@ -66,6 +72,10 @@ pub struct Journal {
     failure: Mutex<Option<JournalError>>,
     failed: AtomicBool,
     wake: (Mutex<()>, Condvar),
+    /// Told after each sync.
+    relieved: Condvar,
+    /// One sync at a time.
+    syncing: Mutex<()>,
     after_sync: Mutex<Option<Box<dyn Fn(u64) + Send>>>,
     first_segment: AtomicU64,
 }
@@ -92,6 +102,8 @@ impl Journal {
                 end,
                 reserved: 0,
                 unsynced: Vec::new(),
+                unsynced_since: None,
+                syncing_since: None,
                 spare: Vec::new(),
             }),
             appended: end.into(),
@@ -102,6 +114,8 @@ impl Journal {
             failure: Mutex::new(None),
             failed: AtomicBool::new(false),
             wake: Default::default(),
+            relieved: Condvar::new(),
+            syncing: Mutex::new(()),
             after_sync: Mutex::new(None),
             first_segment: first.into(),
         };
@@ -143,6 +157,9 @@ impl Journal {
             return Ok(()); // another turn wrote ours with its own
         }
         self.check()?;
+        if self.mode() == SyncMode::EverySecond {
+            self.await_late_sync(&mut current)?;
+        }
         let spare = std::mem::take(&mut current.spare);
         let mut bytes = std::mem::replace(&mut self.buffer.lock().bytes, spare);
         if let Err(error) = self.write_bytes(&mut current, &bytes) {
@@ -167,6 +184,20 @@ impl Journal {
         Ok(())
     }
 
+    /// Waits while what a power loss could take is older than [`MAX_UNSYNCED`]: a disk that cannot keep up slows writers
+    /// down instead of widening the promise.
+    fn await_late_sync(&self, current: &mut parking_lot::MutexGuard<'_, Current>) -> Result<(), JournalError> {
+        let is_late = |current: &Current| {
+            let since = current.syncing_since.or(current.unsynced_since);
+            since.is_some_and(|since| since.elapsed() > MAX_UNSYNCED)
+        };
+        while is_late(current) {
+            self.relieved.wait_for(current, Duration::from_millis(100));
+            self.check()?;
+        }
+        Ok(())
+    }
+
     fn write_bytes(&self, current: &mut Current, bytes: &[u8]) -> Result<(), JournalError> {
         if current.end - current.start >= SEGMENT_BYTES {
             self.roll(current)?;
@@ -176,6 +207,7 @@ impl Journal {
         written
             .map_err(|error| segment::failed("write", &segment::path(&self.folder, current.start), &error))?;
         current.end += bytes.len() as u64;
+        current.unsynced_since.get_or_insert_with(Instant::now);
         Ok(())
     }
 
@@ -208,11 +240,13 @@ impl Journal {
 
     /// Syncs everything written to disk.
     pub fn sync_now(&self) -> Result<(), JournalError> {
+        let _one = self.syncing.lock();
         self.check()?;
         let (files, end) = {
             let mut current = self.current.lock();
             let mut files = std::mem::take(&mut current.unsynced);
             files.push(Arc::clone(&current.file));
+            current.syncing_since = current.unsynced_since.take();
             (files, current.end)
         };
         for file in files {
@@ -225,6 +259,8 @@ impl Journal {
             }
         }
         self.synced.fetch_max(end, Ordering::AcqRel);
+        self.current.lock().syncing_since = None;
+        self.relieved.notify_all();
         if let Some(tell) = &*self.after_sync.lock() {
             tell(end);
         }
