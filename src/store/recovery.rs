@@ -19,9 +19,14 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
 
 /// The version of the data folder this program writes.
 const FORMAT: u32 = 1;
+/// Threads that apply the journal at most.
+const REPLAY_THREADS_MAX: usize = 8;
+/// Parts of transactions handed to a thread at a time.
+const REPLAY_BATCH: usize = 512;
 /// Physical ids of emptied databases begin here; below, id and number are the same.
 pub const FIRST_NEW_DATABASE_ID: u32 = 1 << 16;
 
@@ -71,7 +76,7 @@ pub struct Opened {
     pub partitions: Vec<Mutex<Partition>>,
     pub environments: Vec<Arc<Environment>>,
     pub recovered: Recovered,
-    /// Records that the trees did not know.
+    /// Parts of transactions that the trees did not know.
     pub replayed: u64,
 }
 
@@ -87,17 +92,71 @@ pub fn open(folder: &Path, partitions: u16, databases: u16) -> Result<Opened, Op
     }
     let journal_folder = folder.join("journal");
     std::fs::create_dir_all(&journal_folder).map_err(|error| failed("create", &journal_folder, &error))?;
-    let mut replayed = 0;
-    let recovered = journal::read_all(&journal_folder, |position, sections| {
-        let mut any = false;
-        for section in sections {
-            any |= replay(&mut opened, position, section)?;
-        }
-        replayed += u64::from(any);
-        Ok(())
-    })?;
+    let (recovered, replayed) = replay_journal(&journal_folder, &mut opened)?;
     let partitions = opened.into_iter().map(Mutex::new).collect();
     Ok(Opened { manifest, partitions, environments, recovered, replayed })
+}
+
+/// Replays the journal: this thread reads and checks it, others apply it, each for some of the partitions. Returns what was
+/// read and how many parts of transactions the trees did not know.
+fn replay_journal(folder: &Path, partitions: &mut [Partition]) -> Result<(Recovered, u64), JournalError> {
+    let count = std::thread::available_parallelism().map_or(1, usize::from).min(REPLAY_THREADS_MAX);
+    let mut shares: Vec<Vec<&mut Partition>> = (0..count).map(|_| Vec::new()).collect();
+    let known = partitions.len();
+    for (index, partition) in partitions.iter_mut().enumerate() {
+        shares[index % count].push(partition);
+    }
+    std::thread::scope(|scope| {
+        let (senders, workers): (Vec<_>, Vec<_>) = shares
+            .into_iter()
+            .map(|share| {
+                let (sender, receiver) = sync_channel::<Vec<(u64, Section)>>(4);
+                (sender, scope.spawn(move || replay_share(share, count, &receiver)))
+            })
+            .unzip();
+        let mut batches: Vec<Vec<(u64, Section)>> = senders.iter().map(|_| Vec::new()).collect();
+        let read = journal::read_all(folder, |position, sections| {
+            for section in sections {
+                let id = section.partition.0 as usize;
+                if id >= known {
+                    return Err(JournalError(format!(
+                        "the journal names partition {id}, which does not exist"
+                    )));
+                }
+                let batch = &mut batches[id % count];
+                batch.push((position, section));
+                if batch.len() == REPLAY_BATCH {
+                    // A worker that ended has a reason, which is told when it is joined.
+                    let _ = senders[id % count].send(std::mem::take(batch));
+                }
+            }
+            Ok(())
+        });
+        for (sender, batch) in senders.into_iter().zip(batches) {
+            let _ = sender.send(batch);
+        }
+        let mut replayed = 0;
+        for worker in workers {
+            replayed += worker.join().map_err(|_| JournalError("recovery ended by a panic".into()))??;
+        }
+        Ok((read?, replayed))
+    })
+}
+
+/// Applies what concerns some of the partitions: those whose number leaves the same rest when divided by `count`.
+fn replay_share(
+    mut share: Vec<&mut Partition>,
+    count: usize,
+    batches: &Receiver<Vec<(u64, Section)>>,
+) -> Result<u64, JournalError> {
+    let mut replayed = 0;
+    for batch in batches {
+        for (position, section) in batch {
+            let partition = &mut share[section.partition.0 as usize / count];
+            replayed += u64::from(replay(partition, position, section)?);
+        }
+    }
+    Ok(replayed)
 }
 
 /// A partition without rows.
@@ -150,13 +209,7 @@ fn open_partition(
 }
 
 /// Applies one partition's part of a journaled transaction, unless its tree knows it. Returns whether it did.
-fn replay(partitions: &mut [Partition], position: u64, section: Section) -> Result<bool, JournalError> {
-    let Some(partition) = partitions.get_mut(section.partition.0 as usize) else {
-        return Err(JournalError(format!(
-            "the journal names partition {}, which does not exist",
-            section.partition
-        )));
-    };
+fn replay(partition: &mut Partition, position: u64, section: Section) -> Result<bool, JournalError> {
     if section.lsn <= partition.lsn {
         return Ok(false);
     }

@@ -186,7 +186,10 @@ impl Journal {
 
     /// Waits while what a power loss could take is older than [`MAX_UNSYNCED`]: a disk that cannot keep up slows writers
     /// down instead of widening the promise.
-    fn await_late_sync(&self, current: &mut parking_lot::MutexGuard<'_, Current>) -> Result<(), JournalError> {
+    fn await_late_sync(
+        &self,
+        current: &mut parking_lot::MutexGuard<'_, Current>,
+    ) -> Result<(), JournalError> {
         let is_late = |current: &Current| {
             let since = current.syncing_since.or(current.unsynced_since);
             since.is_some_and(|since| since.elapsed() > MAX_UNSYNCED)
