@@ -34,6 +34,7 @@ pub fn run(loaded: Loaded) -> Result<(), StartError> {
         StartError(format!("cannot open the log {}: {error}", settings.logfile.display()))
     })?;
     loaded.notices.iter().for_each(|notice| tracing::warn!("{notice}"));
+    crate::commands::table::rename(loaded.parameters.renamed_commands()).map_err(StartError)?;
     raise_descriptor_limit(&settings);
 
     let databases = u16::try_from(settings.databases).unwrap_or(u16::MAX);

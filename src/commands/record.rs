@@ -5,6 +5,7 @@
 use super::Request;
 use super::table::Entry;
 use crate::base::clock;
+use crate::config::table::is_sensitive;
 use crate::protocol::args::Args;
 use crate::protocol::reply::Reply;
 use crate::protocol::spec::flag;
@@ -74,10 +75,7 @@ pub fn without_secrets(args: Args) -> (Vec<u8>, Vec<(u32, u32)>) {
     let is_secret = |at: usize| {
         (is(0, "auth") && at >= 1)
             || auth_at.is_some_and(|auth| at == auth + 1 || at == auth + 2)
-            || (is(0, "config")
-                && at >= 3
-                && at % 2 == 1
-                && (is(at - 1, "requirepass") || is(at - 1, "masterauth")))
+            || (is(0, "config") && at >= 3 && at % 2 == 1 && args.get(at - 1).is_some_and(is_sensitive))
             || (is(0, "acl") && is(1, "setuser") && at >= 2)
     };
     let (mut bytes, mut ranges) = (Vec::new(), Vec::new());

@@ -2,7 +2,7 @@
 
 use super::{Command, GROUPS};
 use std::collections::HashMap;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 /// A command or a subcommand as the table holds it.
 pub struct Entry {
@@ -25,15 +25,48 @@ impl Entry {
 
 struct Table {
     entries: Vec<Entry>,
-    /// Index in `entries`. The names are ours alone, so a hash without a seed will do.
-    by_name: HashMap<&'static [u8], usize, foldhash::fast::FixedState>,
+    /// Index in `entries`. The names are ours and the administrator's, so a hash without a seed will do.
+    by_name: HashMap<Box<[u8]>, usize, foldhash::fast::FixedState>,
+}
+
+/// Longest name that is looked up.
+const NAME_MAX: usize = 64;
+
+/// Lower-case names clients use, by the table's own names, where `rename-command` has changed them; empty is "not at all".
+static RENAMED: OnceLock<HashMap<Vec<u8>, Vec<u8>>> = OnceLock::new();
+
+/// Renames commands, as `rename-command` asks. To be called once, before any command is looked up.
+///
+/// # Errors
+/// In words, if there is no such command, or a new name is taken or too long.
+pub fn rename(renames: &[(Vec<u8>, Vec<u8>)]) -> Result<(), String> {
+    let shown = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
+    let mut renamed = HashMap::new();
+    for (old, new) in renames {
+        let (old, new) = (old.to_ascii_lowercase(), new.to_ascii_lowercase());
+        if !all().any(|command| command.spec.name.as_bytes() == old) {
+            return Err(format!("No such command in rename-command: {}", shown(&old)));
+        }
+        let is_taken =
+            all().any(|command| command.spec.name.as_bytes() == new) || renamed.values().any(|n| *n == new);
+        if new.len() > NAME_MAX || (!new.is_empty() && is_taken) {
+            return Err(format!("Target command name already exists or is too long: {}", shown(&new)));
+        }
+        renamed.insert(old, new);
+    }
+    RENAMED.set(renamed).map_err(|_| "commands are renamed once".to_owned())
 }
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| {
     let mut number = 0;
     let entries: Vec<Entry> = all().map(|command| entry_of(command, "", &mut number)).collect();
-    let name_of = |entry: &Entry| entry.command.spec.name.as_bytes();
-    let by_name = entries.iter().enumerate().map(|(index, entry)| (name_of(entry), index)).collect();
+    let renamed = |name: &[u8]| RENAMED.get().and_then(|renamed| renamed.get(name)).cloned();
+    let name_of = |entry: &Entry| {
+        let name = entry.command.spec.name.as_bytes();
+        renamed(name).unwrap_or_else(|| name.to_vec()).into_boxed_slice()
+    };
+    let names = entries.iter().enumerate().map(|(index, entry)| (name_of(entry), index));
+    let by_name = names.filter(|(name, _)| !name.is_empty()).collect();
     Table { entries, by_name }
 });
 
@@ -49,7 +82,7 @@ fn entry_of(command: &'static Command, container: &str, next: &mut usize) -> Ent
 /// The entry of the command with this name, in upper or lower case.
 #[inline]
 pub fn entry(name: &[u8]) -> Option<&'static Entry> {
-    let mut lower = [0; 32];
+    let mut lower = [0; NAME_MAX];
     let lower = lower.get_mut(..name.len())?;
     lower.copy_from_slice(name);
     lower.make_ascii_lowercase();
