@@ -67,8 +67,8 @@ impl Deadline<'_> {
 /// The options of SET and GETEX.
 #[derive(Clone, Copy, Debug, Default)]
 struct Options<'a> {
-    only_if_absent: bool,
-    only_if_present: bool,
+    /// What SET demands: `Some(true)` that the key exists, `Some(false)` that it does not.
+    must_exist: Option<bool>,
     get: bool,
     keep_deadline: bool,
     persist: bool,
@@ -81,10 +81,10 @@ impl<'a> Options<'a> {
     fn parse_set(mut cursor: Cursor<'a>) -> Result<Options<'a>, ErrorReply> {
         let mut options = Options::default();
         while !cursor.is_done() {
-            if !options.only_if_present && cursor.eat("NX") {
-                options.only_if_absent = true;
-            } else if !options.only_if_absent && cursor.eat("XX") {
-                options.only_if_present = true;
+            if options.must_exist != Some(true) && cursor.eat("NX") {
+                options.must_exist = Some(false);
+            } else if options.must_exist != Some(false) && cursor.eat("XX") {
+                options.must_exist = Some(true);
             } else if cursor.eat("GET") {
                 options.get = true;
             } else if options.deadline.is_none() && cursor.eat("KEEPTTL") {
@@ -145,7 +145,7 @@ fn set_with(request: &Request, transaction: &mut Transaction, key: &Key, value: 
     };
     let answer = if options.get { value_at(transaction, key)? } else { Reply::Ok };
     let before = transaction.get(key)?;
-    if options.only_if_absent && before.is_some() || options.only_if_present && before.is_none() {
+    if options.must_exist.is_some_and(|must| must != before.is_some()) {
         return Ok(if options.get { answer } else { Reply::Null });
     }
     let kept = before.filter(|_| options.keep_deadline).and_then(|entry| entry.expire_at());

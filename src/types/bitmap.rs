@@ -177,7 +177,9 @@ pub fn combine<'k>(
     let mut result = sources[0].as_deref().unwrap_or_default().to_vec();
     result.resize(len, 0);
     if combination == Combination::Not {
-        result.iter_mut().for_each(|byte| *byte = !*byte);
+        for byte in &mut result {
+            *byte = !*byte;
+        }
     }
     for source in &sources[1..] {
         fold(combination, &mut result, source.as_deref().unwrap_or_default());

@@ -266,12 +266,9 @@ pub fn set<'a>(
         put_small(transaction, key, &pairs, expire_at)?;
         return Ok(pairs.len() - old_count);
     }
-    let count = make_big(
-        transaction,
-        key,
-        Fields::new(old).chain(new.map(|(field, value)| (field, value))),
-        expire_at,
-    )?;
+    #[expect(clippy::map_identity, reason = "the pairs' lifetimes become those of the old ones")]
+    let new = new.map(|(field, value)| (field, value));
+    let count = make_big(transaction, key, Fields::new(old).chain(new), expire_at)?;
     Ok(count - old_count)
 }
 
