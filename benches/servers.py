@@ -1,5 +1,6 @@
 """The servers under measurement: how each is started, asked, measured and stopped. Standard library only."""
 
+import atexit
 import os
 import re
 import shutil
@@ -82,6 +83,7 @@ class Server:
         log = open(os.path.join(self.folder, "log"), "ab")
         begin = time.perf_counter()
         self.process = subprocess.Popen([*prefix, *self.command], stdout=log, stderr=log)
+        atexit.register(self.process.kill)  # Whatever happens, nothing is left running.
         log.close()
         while True:
             if self.process.poll() is not None:
@@ -90,7 +92,7 @@ class Server:
                 raise RuntimeError(f"{self.name} does not answer")
             try:
                 client = Client(self.port)
-                if client(*words) == expected:
+                if client(*words) == expected and self.process.poll() is None:
                     took = time.perf_counter() - begin
                     client.close()
                     return took
