@@ -83,7 +83,7 @@ fn debug(request: &Request, session: &mut Session) -> Outcome {
         }
         (b"quicklist-packed-threshold", 3) => packed_threshold(args.at(2)),
         (b"htstats", 3..=4) => table_figures(request),
-        (b"htstats-key", 3..=4) => Ok(Reply::Verbatim("txt", NOT_A_TABLE.to_owned())),
+        (b"htstats-key", 3..=4) => Err(NOT_A_TABLE.into()),
         (b"listpack" | b"ziplist", 3) => Err(ErrorReply::fixed("ERR Not a listpack encoded object.").into()),
         (b"change-repl-id", 2) | (b"replybuffer", 4) => Ok(Reply::Ok),
         (b"pause-cron" | b"set-disable-deny-scripts" | b"dict-resizing", 3) => Ok(Reply::Ok),
@@ -95,7 +95,8 @@ fn debug(request: &Request, session: &mut Session) -> Outcome {
     }
 }
 
-const NOT_A_TABLE: &str = "ERR The value stored at the specified key is not represented using an hash table";
+const NOT_A_TABLE: ErrorReply =
+    ErrorReply::fixed("ERR The value stored at the specified key is not represented using an hash table");
 
 /// The number that a text begins with, as C reads it: zero if there is none.
 fn leading_number(text: &[u8]) -> f64 {
@@ -184,7 +185,11 @@ fn protocol_value(name: &[u8], version: Version) -> Outcome {
         b"push" if version == Version::Resp2 => {
             return Err(ErrorReply::fixed("ERR RESP2 is not supported by this command").into());
         }
-        b"push" => Reply::Push(vec![Reply::Text("server-cpu-usage"), Reply::Int(42)]),
+        // A push is no reply: one has to follow, or the client would wait for it.
+        b"push" => Reply::Many(vec![
+            Reply::Push(vec![Reply::Text("server-cpu-usage"), Reply::Int(42)]),
+            Reply::Text("Some real reply following the push reply"),
+        ]),
         b"verbatim" => Reply::Verbatim("txt", "This is a verbatim\nstring".to_owned()),
         b"true" => Reply::Bool(true),
         b"false" => Reply::Bool(false),
@@ -224,7 +229,7 @@ fn packed_threshold(word: &[u8]) -> Outcome {
 fn table_figures(request: &Request) -> Outcome {
     let database = request.args.int(2)?;
     if !(0..i64::from(request.settings.databases)).contains(&database) {
-        return Ok(Reply::Verbatim("txt", "ERR Out of range database".to_owned()));
+        return Err(ErrorReply::fixed("ERR Out of range database").into());
     }
     let counters = request.service.store.counters(database as u16);
     let (keys, expires) = (counters.keys, counters.expires);

@@ -197,9 +197,9 @@ where
         connections.spawn(turn_away(stream, DENIED));
         return;
     }
-    service.statistics.add(Counter::Connections, 1);
     match service.clients.register(peer, clock::unix_ms(), settings.maxclients) {
         Some(client) => {
+            service.statistics.add(Counter::Connections, 1);
             connections.spawn(Connection::new(stream, Arc::clone(service), client).run());
         }
         None => {

@@ -9,6 +9,7 @@ mod configuration;
 mod differential;
 mod durability;
 mod limits;
+mod observability;
 mod protocol;
 mod restart;
 mod table;
