@@ -6,7 +6,7 @@
 //! partitions/NNNN/     one LMDB environment a partition, see store::tree
 //! ```
 
-use super::journal::{self, JournalError, Recovered, Section};
+use super::journal::{self, JournalError, Record, Recovered, Section};
 use super::partition::{Database, Partition, Prior};
 use super::record::Operation;
 use super::row;
@@ -97,8 +97,8 @@ pub fn open(folder: &Path, partitions: u16, databases: u16) -> Result<Opened, Op
     Ok(Opened { manifest, partitions, environments, recovered, replayed })
 }
 
-/// Replays the journal: this thread reads and checks it, others apply it, each for some of the partitions. Returns what was
-/// read and how many parts of transactions the trees did not know.
+/// Replays the journal: this thread reads and checks it, others decode and apply it, each for some of the partitions.
+/// Returns what was read and how many parts of transactions the trees did not know.
 fn replay_journal(folder: &Path, partitions: &mut [Partition]) -> Result<(Recovered, u64), JournalError> {
     let count = std::thread::available_parallelism().map_or(1, usize::from).min(REPLAY_THREADS_MAX);
     let mut shares: Vec<Vec<&mut Partition>> = (0..count).map(|_| Vec::new()).collect();
@@ -109,26 +109,25 @@ fn replay_journal(folder: &Path, partitions: &mut [Partition]) -> Result<(Recove
     std::thread::scope(|scope| {
         let (senders, workers): (Vec<_>, Vec<_>) = shares
             .into_iter()
-            .map(|share| {
-                let (sender, receiver) = sync_channel::<Vec<(u64, Section)>>(4);
-                (sender, scope.spawn(move || replay_share(share, count, &receiver)))
+            .enumerate()
+            .map(|(number, share)| {
+                let (sender, receiver) = sync_channel::<Vec<Record>>(8);
+                (sender, scope.spawn(move || replay_share(share, number, count, &receiver)))
             })
             .unzip();
-        let mut batches: Vec<Vec<(u64, Section)>> = senders.iter().map(|_| Vec::new()).collect();
-        let read = journal::read_all(folder, |position, sections| {
-            for section in sections {
-                let id = section.partition.0 as usize;
-                if id >= known {
-                    return Err(JournalError(format!(
-                        "the journal names partition {id}, which does not exist"
-                    )));
-                }
-                let batch = &mut batches[id % count];
-                batch.push((position, section));
-                if batch.len() == REPLAY_BATCH {
-                    // A worker that ended has a reason, which is told when it is joined.
-                    let _ = senders[id % count].send(std::mem::take(batch));
-                }
+        let mut batches: Vec<Vec<Record>> = senders.iter().map(|_| Vec::new()).collect();
+        // A worker that ended early has a reason, which is told when it is joined; sending to it fails without harm.
+        let mut give = |worker: usize, record: Record| {
+            batches[worker].push(record);
+            if batches[worker].len() == REPLAY_BATCH {
+                let _ = senders[worker].send(std::mem::take(&mut batches[worker]));
+            }
+        };
+        let read = journal::read_all(folder, |record| {
+            match record.only_partition() {
+                Some(id) if id.0 as usize >= known => return Err(unknown_partition(id)),
+                Some(id) => give(id.0 as usize % count, record),
+                None => (0..count).for_each(|worker| give(worker, record.clone())),
             }
             Ok(())
         });
@@ -143,20 +142,32 @@ fn replay_journal(folder: &Path, partitions: &mut [Partition]) -> Result<(Recove
     })
 }
 
-/// Applies what concerns some of the partitions: those whose number leaves the same rest when divided by `count`.
+/// Applies what concerns some of the partitions: those whose number leaves the rest `number` when divided by `count`.
 fn replay_share(
     mut share: Vec<&mut Partition>,
+    number: usize,
     count: usize,
-    batches: &Receiver<Vec<(u64, Section)>>,
+    batches: &Receiver<Vec<Record>>,
 ) -> Result<u64, JournalError> {
     let mut replayed = 0;
-    for batch in batches {
-        for (position, section) in batch {
-            let partition = &mut share[section.partition.0 as usize / count];
-            replayed += u64::from(replay(partition, position, section)?);
+    for record in batches.iter().flatten() {
+        let position = record.position;
+        let sections = record.decode();
+        let unknown =
+            || JournalError(format!("the journal has a record of an unknown form at position {position}"));
+        for section in sections.ok_or_else(unknown)? {
+            let id = section.partition;
+            if id.0 as usize % count == number {
+                let partition = share.get_mut(id.0 as usize / count).ok_or_else(|| unknown_partition(id))?;
+                replayed += u64::from(replay(partition, position, section)?);
+            }
         }
     }
     Ok(replayed)
+}
+
+fn unknown_partition(id: PartitionId) -> JournalError {
+    JournalError(format!("the journal names partition {id}, which does not exist"))
 }
 
 /// A partition without rows.

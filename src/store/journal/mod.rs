@@ -23,7 +23,7 @@ mod record;
 mod segment;
 mod writer;
 
-pub use reader::{Recovered, read_all};
+pub use reader::{Record, Recovered, read_all};
 pub use record::{Section, encode_section, put_number};
 pub use writer::{Journal, SyncMode};
 

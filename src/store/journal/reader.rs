@@ -4,10 +4,13 @@
 //! else stops the start: what stands behind it would be missing.
 
 use super::JournalError;
-use super::record::{Section, decode_payload};
+use super::record::Section;
+use super::record::{decode_payload, only_partition};
 use super::segment::{self, HEADER_BYTES, failed};
+use crate::base::ids::PartitionId;
 use std::fs::OpenOptions;
 use std::path::Path;
+use std::sync::Arc;
 
 /// What reading the journal found.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -22,17 +25,43 @@ pub struct Recovered {
     pub cut: u64,
 }
 
-/// Reads all records in `folder` in order and gives each with its position to `apply`; cuts a torn tail.
+/// A whole record in the bytes of its segment, which whoever works on it keeps alive.
+#[derive(Clone)]
+pub struct Record {
+    /// Its position in the journal.
+    pub position: u64,
+    segment: Arc<Vec<u8>>,
+    start: usize,
+    len: usize,
+}
+
+impl Record {
+    /// What it says; `None` if its form is unknown.
+    pub fn decode(&self) -> Option<Vec<Section>> {
+        decode_payload(self.payload())
+    }
+
+    /// The partition it concerns, if it is one alone.
+    pub fn only_partition(&self) -> Option<PartitionId> {
+        only_partition(self.payload())
+    }
+
+    fn payload(&self) -> &[u8] {
+        &self.segment[self.start..self.start + self.len]
+    }
+}
+
+/// Reads all records in `folder` in order and gives each to `apply`; cuts a torn tail.
 pub fn read_all(
     folder: &Path,
-    mut apply: impl FnMut(u64, Vec<Section>) -> Result<(), JournalError>,
+    mut apply: impl FnMut(Record) -> Result<(), JournalError>,
 ) -> Result<Recovered, JournalError> {
     let positions = segment::list(folder)?;
     let mut found = Recovered::default();
     for (index, &start) in positions.iter().enumerate() {
         let is_last = index + 1 == positions.len();
         let path = segment::path(folder, start);
-        let bytes = std::fs::read(&path).map_err(|error| failed("read", &path, &error))?;
+        let bytes = Arc::new(std::fs::read(&path).map_err(|error| failed("read", &path, &error))?);
         if index > 0 && start != found.end {
             return Err(damaged(
                 &path,
@@ -48,7 +77,7 @@ pub fn read_all(
             }
             return Err(damaged(&path, 0, "its header is not one of ours"));
         }
-        let good = read_segment(&path, &bytes, start, &mut found.records, &mut apply)?;
+        let good = read_segment(&bytes, start, &mut found.records, &mut apply)?;
         let rest = bytes.len() - good;
         if rest > 0 {
             if !is_last || has_record(&bytes[good + 1..]) {
@@ -67,19 +96,18 @@ pub fn read_all(
 
 /// Reads records until the end or the first that is not whole; returns how many bytes are good.
 fn read_segment(
-    path: &Path,
-    bytes: &[u8],
+    bytes: &Arc<Vec<u8>>,
     start: u64,
     records: &mut u64,
-    apply: &mut impl FnMut(u64, Vec<Section>) -> Result<(), JournalError>,
+    apply: &mut impl FnMut(Record) -> Result<(), JournalError>,
 ) -> Result<usize, JournalError> {
     let mut at = HEADER_BYTES as usize;
     while let Some(payload) = record_at(&bytes[at..]) {
-        let sections =
-            decode_payload(payload).ok_or_else(|| damaged(path, at, "a record of an unknown form"))?;
-        apply(start + at as u64 - HEADER_BYTES, sections)?;
+        let len = payload.len();
+        let position = start + at as u64 - HEADER_BYTES;
+        apply(Record { position, segment: Arc::clone(bytes), start: at + 8, len })?;
         *records += 1;
-        at += 8 + payload.len();
+        at += 8 + len;
     }
     Ok(at)
 }

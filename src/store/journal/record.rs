@@ -92,6 +92,14 @@ pub fn decode_payload(payload: &[u8]) -> Option<Vec<Section>> {
     input.0.is_empty().then_some(sections)
 }
 
+/// The partition a record concerns, if it is one alone.
+pub fn only_partition(payload: &[u8]) -> Option<PartitionId> {
+    let mut input = Input(payload);
+    let count = input.number()?;
+    let partition = u16::try_from(input.number()?).ok()?;
+    (count == 1).then_some(PartitionId(partition))
+}
+
 fn decode_section(input: &mut Input) -> Option<Section> {
     let partition = PartitionId(u16::try_from(input.number()?).ok()?);
     let (epoch, lsn, count) = (Epoch(input.number()?), Lsn(input.number()?), input.number()?);

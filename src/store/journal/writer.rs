@@ -411,8 +411,8 @@ mod tests {
 
     fn lsns(folder: &Path) -> Result<(Vec<u64>, Recovered), JournalError> {
         let mut found = Vec::new();
-        let recovered = read_all(folder, |_, sections| {
-            found.push(sections[0].lsn.0);
+        let recovered = read_all(folder, |record| {
+            found.push(record.decode().expect("decodes")[0].lsn.0);
             Ok(())
         })?;
         Ok((found, recovered))
