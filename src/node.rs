@@ -12,7 +12,10 @@ use crate::session::apply::store_options;
 use crate::session::service::Service;
 use crate::store::{Background, Store};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long a stop may take for a checkpoint, which only makes the next start quicker: `docker stop` waits ten seconds.
+const CHECKPOINT_AT_STOP_MAX: Duration = Duration::from_secs(3);
 
 /// Why the node could not run, in words.
 #[derive(Debug)]
@@ -63,7 +66,7 @@ pub fn run(loaded: Loaded) -> Result<(), StartError> {
     }
     let synced = store.sync();
     if !service.stop.is_without_save()
-        && let Err(error) = store.checkpoint_now()
+        && let Err(error) = store.checkpoint_before(Instant::now() + CHECKPOINT_AT_STOP_MAX)
     {
         tracing::error!("no checkpoint at the end ({error}); the journal has everything");
     }

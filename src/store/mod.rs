@@ -324,6 +324,12 @@ impl Store {
         (0..self.partition_count()).try_for_each(|id| self.checkpoint_and_note(PartitionId(id)).map(|_| ()))
     }
 
+    /// Checkpoints partitions until all are done or `deadline` is over. What is left is replayed from the journal at the next start.
+    pub fn checkpoint_before(&self, deadline: Instant) -> Result<(), TreeError> {
+        let ids = (0..self.partition_count()).map(PartitionId).take_while(|_| Instant::now() < deadline);
+        ids.map(|id| self.checkpoint_and_note(id)).try_for_each(|done| done.map(|_| ()))
+    }
+
     /// Checkpoints a partition, notes how it went, and drops journal segments that no tree needs any more.
     fn checkpoint_and_note(&self, id: PartitionId) -> Result<Checkpointed, TreeError> {
         let result = self.checkpoint(id);
