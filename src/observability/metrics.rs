@@ -4,8 +4,24 @@
 //! counted twice. Without a recorder installed all of this is nothing.
 
 use super::statistics::{Counter as Counted, Statistics};
-use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
-use std::time::Duration;
+use metrics::{Counter, Gauge, counter, gauge};
+
+/// What is not counted in [`Statistics`]. Totals are since the start.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Figures {
+    /// Connections open now.
+    pub connections: usize,
+    /// Memory of this process alone, bytes.
+    pub memory_bytes: u64,
+    /// Bytes of data stored, as `maxmemory` counts them.
+    pub data_bytes: u64,
+    /// Bytes written to the journal, total.
+    pub journal_bytes: u64,
+    /// Checkpoints of partitions, total.
+    pub checkpoints: u64,
+    /// Milliseconds of the last one.
+    pub last_checkpoint_ms: u64,
+}
 
 /// Handles of what the exporter shows.
 pub struct Handles {
@@ -22,7 +38,8 @@ pub struct Handles {
     memory: Gauge,
     journal_bytes: Counter,
     checkpoints: Counter,
-    checkpoint_seconds: Histogram,
+    checkpoint_seconds: Gauge,
+    data: Gauge,
 }
 
 impl Handles {
@@ -42,12 +59,13 @@ impl Handles {
             memory: gauge!("larder_memory_bytes"),
             journal_bytes: counter!("larder_journal_bytes_total"),
             checkpoints: counter!("larder_checkpoints_total"),
-            checkpoint_seconds: histogram!("larder_checkpoint_seconds"),
+            checkpoint_seconds: gauge!("larder_last_checkpoint_seconds"),
+            data: gauge!("larder_data_bytes"),
         }
     }
 
-    /// Copies what `statistics` counted; `connections` are open and `memory_bytes` are used now.
-    pub fn publish(&self, statistics: &Statistics, connections: usize, memory_bytes: u64) {
+    /// Shows what `statistics` counted, and `figures`.
+    pub fn publish(&self, statistics: &Statistics, figures: Figures) {
         for (handle, counted) in [
             (&self.commands, Counted::Commands),
             (&self.errors, Counted::Errors),
@@ -61,19 +79,12 @@ impl Handles {
         ] {
             handle.absolute(statistics.since_start(counted));
         }
-        self.connections.set(connections as f64);
-        self.memory.set(memory_bytes as f64);
-    }
-
-    /// Bytes were written to the journal.
-    pub fn journal_written(&self, bytes: u64) {
-        self.journal_bytes.increment(bytes);
-    }
-
-    /// A checkpoint was committed after `duration`.
-    pub fn checkpoint_done(&self, duration: Duration) {
-        self.checkpoints.increment(1);
-        self.checkpoint_seconds.record(duration);
+        self.connections.set(figures.connections as f64);
+        self.memory.set(figures.memory_bytes as f64);
+        self.data.set(figures.data_bytes as f64);
+        self.journal_bytes.absolute(figures.journal_bytes);
+        self.checkpoints.absolute(figures.checkpoints);
+        self.checkpoint_seconds.set(figures.last_checkpoint_ms as f64 / 1000.0);
     }
 }
 
