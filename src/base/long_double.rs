@@ -192,7 +192,7 @@ fn accept(value: LongDouble, is_not_zero: bool) -> Option<LongDouble> {
     match value {
         LongDouble::Infinite { .. } => None,
         LongDouble::Finite { mantissa: 0, .. } if is_not_zero => None,
-        _ => Some(value),
+        LongDouble::Finite { .. } => Some(value),
     }
 }
 

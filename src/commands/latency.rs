@@ -161,14 +161,10 @@ fn drawing(event: &str, series: &Series, now_s: i64) -> String {
     text.push_str(&"-".repeat(COLUMNS));
     let height = |ms: u64| 1 + (ms - low) * (ROWS - 1) / (high - low).max(1);
     for row in (1..=ROWS).rev() {
-        let column = |ms| {
-            if height(ms) == row {
-                '#'
-            } else if height(ms) > row {
-                '|'
-            } else {
-                ' '
-            }
+        let column = |ms| match height(ms).cmp(&row) {
+            std::cmp::Ordering::Equal => '#',
+            std::cmp::Ordering::Greater => '|',
+            std::cmp::Ordering::Less => ' ',
         };
         text.push('\n');
         text.extend(shown.iter().map(|sample| column(sample.latency_ms)));

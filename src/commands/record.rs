@@ -58,9 +58,10 @@ fn show_to_monitors(entry: &Entry, request: &Request, session: &Session) {
     if flags.has(flag::SKIP_MONITOR) || flags.has(flag::ADMIN) {
         return;
     }
-    let address = match session.client.peer.is_local_socket {
-        true => format!("unix:{}", session.client.peer.address.trim_end_matches(":0")),
-        false => session.client.peer.address.clone(),
+    let address = if session.client.peer.is_local_socket {
+        format!("unix:{}", session.client.peer.address.trim_end_matches(":0"))
+    } else {
+        session.client.peer.address.clone()
     };
     let (bytes, ranges) = without_secrets(request.args);
     let args = Args::new(&bytes, &ranges);

@@ -115,7 +115,7 @@ impl CpuTime {
 /// Memory of the machine, in bytes.
 pub fn machine_memory() -> u64 {
     let info = rustix::system::sysinfo();
-    u64::from(info.totalram) * u64::from(info.mem_unit)
+    info.totalram * u64::from(info.mem_unit)
 }
 
 /// Name, release and architecture of the system, as INFO shows them.

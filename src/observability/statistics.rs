@@ -139,7 +139,7 @@ thread_local! {
 #[inline]
 fn shard_index() -> usize {
     let index = SHARD.get();
-    if index != usize::MAX { index } else { assign_shard() }
+    if index == usize::MAX { assign_shard() } else { index }
 }
 
 #[cold]

@@ -45,7 +45,7 @@ fn encode_other(reply: &Reply, version: Version, out: &mut Vec<u8>) {
     let is_3 = version == Version::Resp3;
     match reply {
         Reply::Ok | Reply::Int(_) | Reply::Slice(_) | Reply::Bulk(_) | Reply::Null => {
-            encode(reply, version, out)
+            encode(reply, version, out);
         }
         Reply::Simple(words) => line(b'+', words.as_bytes(), out),
         Reply::Status(words) => line(b'+', words.as_bytes(), out),

@@ -205,9 +205,23 @@ pub enum Begin {
 pub enum Find {
     /// To `last` (relative to the first; -1: the last word, -2: the one before), every `step`th; `limit` 2 means
     /// half of the words, and so on; 0 and 1: no limit.
-    Range { last: i32, step: i32, limit: i32 },
+    Range {
+        /// The last key, relative to the first.
+        last: i32,
+        /// From one key to the next.
+        step: i32,
+        /// Share of the remaining words that are keys.
+        limit: i32,
+    },
     /// A word (relative to the first) says how many there are; the first key stands at `first`, also relative.
-    Count { number: i32, first: i32, step: i32 },
+    Count {
+        /// The word that counts them.
+        number: i32,
+        /// The first of them.
+        first: i32,
+        /// From one key to the next.
+        step: i32,
+    },
     /// Not to be said.
     Unknown,
 }

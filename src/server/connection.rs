@@ -191,7 +191,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         loop {
             // A large word gets room for much of it at once, but never much more than has come already.
             let missing = self.parser.wanted_len().saturating_sub(self.input.len());
-            let ahead = missing.min(self.input.len()).min(READ_AHEAD_MAX).max(READ_LEN);
+            let ahead = missing.min(self.input.len()).clamp(READ_LEN, READ_AHEAD_MAX);
             if self.input.capacity() - self.input.len() < READ_LEN / 2 {
                 self.input.reserve(ahead);
             }

@@ -220,7 +220,9 @@ fn effective_flags(session: &Session, call: &Call) -> Flags {
 #[inline]
 fn disk_refuses(turn: Turn, session: &Session, call: &Call) -> Result<(), ErrorReply> {
     let flags = call.flags();
-    if !flags.has(flag::WRITE) && !(call.is_exec() && effective_flags(session, call).has(flag::WRITE)) {
+    let writes =
+        flags.has(flag::WRITE) || (call.is_exec() && effective_flags(session, call).has(flag::WRITE));
+    if !writes {
         return Ok(());
     }
     match turn.service.store.refusal() {

@@ -60,9 +60,10 @@ impl ClientThreads {
             0 => Vec::new(),
             port => listener::addresses(&settings.bind, port)?,
         };
-        let mut unix = match settings.unixsocket.as_os_str().is_empty() {
-            true => None,
-            false => Some(listener::open_unix(&settings.unixsocket, settings.unixsocketperm, backlog)?),
+        let mut unix = if settings.unixsocket.as_os_str().is_empty() {
+            None
+        } else {
+            Some(listener::open_unix(&settings.unixsocket, settings.unixsocketperm, backlog)?)
         };
         let lists = listener::open_tcp(&addresses, backlog, count)?;
         let addresses = lists[0].iter().filter_map(|socket| socket.local_addr().ok()).collect();
@@ -197,15 +198,12 @@ where
         connections.spawn(turn_away(stream, DENIED));
         return;
     }
-    match service.clients.register(peer, clock::unix_ms(), settings.maxclients) {
-        Some(client) => {
-            service.statistics.add(Counter::Connections, 1);
-            connections.spawn(Connection::new(stream, Arc::clone(service), client).run());
-        }
-        None => {
-            service.statistics.add(Counter::ConnectionsRejected, 1);
-            connections.spawn(turn_away(stream, TOO_MANY));
-        }
+    if let Some(client) = service.clients.register(peer, clock::unix_ms(), settings.maxclients) {
+        service.statistics.add(Counter::Connections, 1);
+        connections.spawn(Connection::new(stream, Arc::clone(service), client).run());
+    } else {
+        service.statistics.add(Counter::ConnectionsRejected, 1);
+        connections.spawn(turn_away(stream, TOO_MANY));
     }
 }
 

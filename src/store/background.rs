@@ -71,13 +71,11 @@ fn run_checkpoints(store: &Store, stop: &AtomicBool) {
         wait_ticks = wait_ticks.saturating_sub(1);
         let due = if wait_ticks == 0 { store.due_for_checkpoint() } else { None };
         let worked = match due {
-            Some(id) => match store.checkpoint_and_note(id) {
-                Ok(_) => true,
-                Err(_) => {
-                    wait_ticks = RETRY_TICKS;
-                    false
-                }
-            },
+            Some(id) => {
+                let done = store.checkpoint_and_note(id).is_ok();
+                wait_ticks = if done { 0 } else { RETRY_TICKS };
+                done
+            }
             None => store.sweep_cache() | store.collect_some_garbage(),
         };
         if !worked {

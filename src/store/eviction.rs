@@ -66,7 +66,7 @@ const LFU_START: u32 = 5;
 pub fn lfu_touch(access: u32, minute: u32) -> u32 {
     let counter = lfu_decayed(access, minute);
     let base = counter.saturating_sub(LFU_START);
-    let grows = counter < 255 && rand::random::<u32>() % (base * 10 + 1) == 0;
+    let grows = counter < 255 && rand::random::<u32>().is_multiple_of(base * 10 + 1);
     ((minute & 0xFF_FFFF) << 8) | (counter + u32::from(grows))
 }
 

@@ -30,7 +30,7 @@ pub fn server(facts: &Facts, lines: &mut Lines) {
     lines.add("uptime_in_days", uptime_s / 86_400);
     lines.add("hz", facts.settings.hz);
     lines.add("configured_hz", facts.settings.hz);
-    lines.add("lru_clock", now_us / 1_000_000 & 0xFF_FFFF);
+    lines.add("lru_clock", (now_us / 1_000_000) & 0xFF_FFFF);
     lines.add("executable", &identity.executable);
     let file = facts.service.parameters.file().map(|file| file.display().to_string());
     lines.add("config_file", file.unwrap_or_default());
