@@ -16,7 +16,7 @@ use super::journal::JournalError;
 use super::order::compare_keys;
 use super::partition::{Database, Partition};
 use super::row::{self, Kind};
-use super::table::{Cell, Generation, RowTable};
+use super::table::{Cell, Dirty, Generation};
 use super::tree::{Batch, State, Tree, TreeError};
 use crate::base::blob::Blob;
 use crate::base::ids::{PartitionId, Uid};
@@ -41,6 +41,9 @@ pub struct Collected {
     /// Journal position up to which the batch may know transactions.
     position: u64,
 }
+
+/// The frozen rows of a database by its physical id, or of the items.
+type FrozenRows = (Option<u32>, Arc<Dirty>);
 
 /// What a checkpoint did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,16 +88,16 @@ impl Store {
     }
 
     fn collect(&self, index: usize) -> Option<Collected> {
-        let mut collected = self.freeze(index)?;
-        let mut from = 0;
-        loop {
-            let mut partition = self.partitions[index].lock();
-            if collect_slice(&partition, &mut collected, from) {
-                partition.frozen = None; // from here on nothing need be put aside
-                take_aside(&mut partition, &mut collected);
-                break;
+        let (mut collected, frozen) = self.freeze(index)?;
+        for (database, rows) in &frozen {
+            for from in (0..rows.len()).step_by(SLICE_ROWS) {
+                collect_slice(&self.partitions[index].lock(), &mut collected, *database, rows, from);
             }
-            from += SLICE_ROWS;
+        }
+        {
+            let mut partition = self.partitions[index].lock();
+            partition.frozen = None; // from here on nothing need be put aside
+            take_aside(&mut partition, &mut collected);
         }
         for database in &collected.emptied {
             let metas = database.rows.cells().filter_map(|cell| row::decode_value(cell.row.value()));
@@ -109,8 +112,9 @@ impl Store {
         Some(collected)
     }
 
-    /// Step 1. `None` if the tree lacks nothing.
-    fn freeze(&self, index: usize) -> Option<Collected> {
+    /// Step 1: what to collect, and the frozen rows of each database (by physical id) and of the items. `None` if the tree lacks
+    /// nothing.
+    fn freeze(&self, index: usize) -> Option<(Collected, Vec<FrozenRows>)> {
         let mut guard = self.partitions[index].lock();
         let partition = &mut *guard;
         partition.dirty_since?;
@@ -119,12 +123,12 @@ impl Store {
         partition.frozen = Some(generation);
         partition.dirty_since = None;
         partition.dirty_bytes = 0;
-        for database in &mut partition.databases {
-            database.rows.freeze();
-        }
-        partition.items.freeze();
+        let of_keys =
+            partition.databases.iter_mut().map(|database| (Some(database.id), database.rows.freeze()));
+        let mut frozen: Vec<FrozenRows> = of_keys.collect();
+        frozen.push((None, partition.items.freeze()));
         let databases = partition.databases.iter().map(|database| (database.id, database.counters)).collect();
-        Some(Collected {
+        let collected = Collected {
             keys: Vec::new(),
             items: Vec::new(),
             deadlines: partition.deadlines.freeze(),
@@ -138,7 +142,8 @@ impl Store {
             },
             generation,
             position: self.journal.as_ref().map_or(0, super::journal::Journal::appended),
-        })
+        };
+        Some((collected, frozen))
     }
 
     /// Step 4.
@@ -197,22 +202,23 @@ impl Collected {
     }
 }
 
-/// Step 2, one slice of every table. Returns whether it was the last.
-fn collect_slice(partition: &Partition, collected: &mut Collected, from: usize) -> bool {
-    let mut last = true;
-    let mut slice = |table: &RowTable, out: &mut Vec<Blob>| {
-        table.collect_frozen(from, from + SLICE_ROWS, collected.generation, out);
-        last &= table.frozen_len() <= from + SLICE_ROWS;
+/// Step 2, one slice of one table.
+fn collect_slice(
+    partition: &Partition,
+    collected: &mut Collected,
+    database: Option<u32>,
+    rows: &Dirty,
+    from: usize,
+) {
+    let to = from + SLICE_ROWS;
+    let Some(id) = database else {
+        return partition.items.collect_frozen(rows, from, to, collected.generation, &mut collected.items);
     };
-    for (id, _) in &collected.state.databases {
-        // A database emptied since the freeze is alive in this checkpoint: the record that emptied it is not in it.
-        let all = partition.databases.iter().chain(&partition.emptied);
-        if let Some(database) = all.into_iter().find(|database| database.id == *id) {
-            slice(&database.rows, &mut collected.keys);
-        }
-    }
-    slice(&partition.items, &mut collected.items);
-    last
+    // A database emptied since the freeze is alive in this checkpoint: the record that emptied it is not in it.
+    let mut all = partition.databases.iter().chain(&partition.emptied);
+    let database =
+        all.find(|database| database.id == id).expect("only the checkpoint takes emptied databases away");
+    database.rows.collect_frozen(rows, from, to, collected.generation, &mut collected.keys);
 }
 
 fn take_aside(partition: &mut Partition, collected: &mut Collected) {

@@ -370,3 +370,48 @@ fn memory_of_a_dropped_collection_is_freed_by_the_checkpoint() {
     store.checkpoint_now().expect("checkpoints");
     assert_eq!(store.status().memory_rows, 1, "the deletion itself, clean");
 }
+
+#[test]
+fn walks_while_a_checkpoint_collects_take_nothing_from_it() {
+    const ROWS: u32 = 12_000; // several slices in one partition
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = Store::open(folder.path(), 1, DATABASES, Options::default()).expect("opens");
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let walker = scope.spawn(|| {
+            let mut walks = 0;
+            while !done.load(Ordering::Acquire) {
+                let mut view = store.view(&PartitionSet::All, NOW);
+                let mut left = 3; // what sorts is the start of a walk, not its length
+                view.visit_keys(0, (Slot(0), 0), &mut |_, _, _| {
+                    left -= 1;
+                    if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                })
+                .expect("walks");
+                walks += 1;
+            }
+            walks
+        });
+        for round in 0..6_u32 {
+            for number in 0..ROWS {
+                let payload = round.to_be_bytes().to_vec();
+                put(&store, 0, &number.to_be_bytes(), &Model { payload, ..Model::default() });
+            }
+            store.checkpoint_now().expect("checkpoints");
+        }
+        done.store(true, Ordering::Release);
+        assert!(walker.join().expect("walks") > 10);
+    });
+    let tree = &store.environments[0];
+    let of_tree = tree::Tree::open(tree).expect("opens");
+    let mut rows = 0;
+    of_tree
+        .walk(tree::TreeName::Keys, &[], &mut |_, value| {
+            let (_, at) = row::decode_value(value).expect("decodes");
+            assert_eq!(value[at..], 5_u32.to_be_bytes(), "the tree has the last version of every row");
+            rows += 1;
+            ControlFlow::Continue(())
+        })
+        .expect("walks");
+    assert_eq!(rows, ROWS);
+}

@@ -15,6 +15,7 @@ use super::row;
 use crate::base::blob::Blob;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as TableEntry;
+use std::sync::Arc;
 
 /// Counts checkpoints; cells remember the one that was being filled when they were written.
 pub type Generation = u32;
@@ -32,7 +33,7 @@ pub struct Cell {
 }
 
 /// Sorted runs of rows that became dirty in one generation, and the newest ones unsorted.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Dirty {
     runs: Vec<Vec<Blob>>,
     tail: Vec<Blob>,
@@ -56,6 +57,11 @@ impl Dirty {
         }
     }
 
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.runs.iter().map(Vec::len).sum::<usize>() + self.tail.len()
+    }
+
     /// The rows `from..to` in the order of runs and tail, without walking over those before.
     fn range(&self, from: usize, to: usize) -> impl Iterator<Item = &Blob> {
         let mut before = 0;
@@ -74,7 +80,8 @@ pub struct RowTable {
     /// How many bytes of a row's key are not part of what it is found by (the prefix of key rows).
     skip: usize,
     active: Dirty,
-    frozen: Dirty,
+    /// Shared with the checkpoint that collects it, which must not see it sorted anew meanwhile.
+    frozen: Arc<Dirty>,
     /// Frozen versions of rows that were written again before the checkpoint had collected them.
     aside: Vec<Blob>,
     bytes: usize,
@@ -88,7 +95,7 @@ impl RowTable {
             cells: HashTable::new(),
             skip,
             active: Dirty::default(),
-            frozen: Dirty::default(),
+            frozen: Arc::default(),
             aside: Vec::new(),
             bytes: 0,
             sweep_at: 0,
@@ -164,21 +171,24 @@ impl RowTable {
         }
     }
 
-    /// Freezes the active generation. The caller counts the generation up.
-    pub fn freeze(&mut self) {
+    /// Freezes the active generation and returns its rows, to be collected. The caller counts the generation up.
+    pub fn freeze(&mut self) -> Arc<Dirty> {
         debug_assert!(self.frozen.runs.is_empty() && self.frozen.tail.is_empty() && self.aside.is_empty());
-        self.frozen = std::mem::take(&mut self.active);
+        self.frozen = Arc::new(std::mem::take(&mut self.active));
+        Arc::clone(&self.frozen)
     }
 
-    /// Number of frozen rows to collect.
-    pub fn frozen_len(&self) -> usize {
-        self.frozen.runs.iter().map(Vec::len).sum::<usize>() + self.frozen.tail.len()
-    }
-
-    /// Collects the frozen versions of the frozen rows `from..to` into `out`. Rows written again since are missed here and
+    /// Collects the frozen versions of `rows` number `from..to` (as [`RowTable::freeze`] gave them) into `out`. Rows written again since are missed here and
     /// come with [`RowTable::take_aside`].
-    pub fn collect_frozen(&self, from: usize, to: usize, frozen: Generation, out: &mut Vec<Blob>) {
-        for row in self.frozen.range(from, to) {
+    pub fn collect_frozen(
+        &self,
+        rows: &Dirty,
+        from: usize,
+        to: usize,
+        frozen: Generation,
+        out: &mut Vec<Blob>,
+    ) {
+        for row in rows.range(from, to) {
             let hash = row.head().hash;
             let key = &row.key()[self.skip..];
             let cell = self.cells.find(hash, |cell| cell.hash == hash && &cell.row.key()[self.skip..] == key);
@@ -195,7 +205,7 @@ impl RowTable {
 
     /// The checkpoint is in the tree: its rows are clean now.
     /// What it returns is to be dropped without the lock: it may be large.
-    pub fn forget_frozen(&mut self) -> Dirty {
+    pub fn forget_frozen(&mut self) -> Arc<Dirty> {
         self.aside = Vec::new();
         std::mem::take(&mut self.frozen)
     }
@@ -236,7 +246,9 @@ impl RowTable {
     /// Prepares [`RowTable::dirty_from`].
     pub fn sort_dirty(&mut self) {
         self.active.sort();
-        self.frozen.sort();
+        if !self.frozen.tail.is_empty() {
+            Arc::make_mut(&mut self.frozen).sort();
+        }
     }
 
     /// The keys of dirty rows from `from` on, in order, each once. [`RowTable::sort_dirty`] comes first.
