@@ -352,7 +352,8 @@ fn rows_beyond_memory_are_fetched_without_the_lock() {
         });
         let found = found.expect("reads");
         assert_eq!(found.map(|entry| entry.payload().to_vec()), (number < 100).then(|| vec![number; 30]));
-        assert_eq!(runs, 2, "fetched once, then found");
+        // The last key is nowhere, which is known without a fetch: all others are in memory by then.
+        assert_eq!(runs, if number < 100 { 2 } else { 1 }, "fetched once, then found");
     }
 }
 

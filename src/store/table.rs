@@ -85,6 +85,8 @@ pub struct RowTable {
     /// Frozen versions of rows that were written again before the checkpoint had collected them.
     aside: Vec<Blob>,
     bytes: usize,
+    /// Cells that are no deletions.
+    live: usize,
     sweep_at: usize,
 }
 
@@ -98,6 +100,7 @@ impl RowTable {
             frozen: Arc::default(),
             aside: Vec::new(),
             bytes: 0,
+            live: 0,
             sweep_at: 0,
         }
     }
@@ -105,6 +108,11 @@ impl RowTable {
     /// Rows in memory.
     pub fn len(&self) -> usize {
         self.cells.len()
+    }
+
+    /// Rows in memory that are no deletions. If the newest versions have as many, none of them is in the tree alone.
+    pub fn live(&self) -> usize {
+        self.live
     }
 
     /// Buckets of the table.
@@ -137,11 +145,13 @@ impl RowTable {
         let skip = self.skip;
         let hash = row.head().hash;
         self.bytes += weight(&row);
+        self.live += usize::from(!row::is_deletion(&row));
         let equal = |cell: &Cell| cell.hash == hash && cell.row.key()[skip..] == row.key()[skip..];
         match self.cells.entry(hash, equal, |cell| cell.hash) {
             TableEntry::Occupied(mut entry) => {
                 let cell = entry.get_mut();
                 self.bytes -= weight(&cell.row);
+                self.live -= usize::from(!row::is_deletion(&cell.row));
                 let newly_dirty = cell.generation != generation;
                 if newly_dirty {
                     if Some(cell.generation) == frozen {
@@ -167,6 +177,7 @@ impl RowTable {
         let equal = |cell: &Cell| cell.hash == hash && cell.row.key()[skip..] == row.key()[skip..];
         if let TableEntry::Vacant(entry) = self.cells.entry(hash, equal, |cell| cell.hash) {
             self.bytes += weight(&row);
+            self.live += usize::from(!row::is_deletion(&row));
             entry.insert(Cell { row, hash, generation: 0, access });
         }
     }
@@ -223,6 +234,7 @@ impl RowTable {
             {
                 let (cell, _) = entry.remove();
                 self.bytes -= weight(&cell.row);
+                self.live -= usize::from(!row::is_deletion(&cell.row));
             }
         }
         before - self.bytes

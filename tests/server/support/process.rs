@@ -1,27 +1,29 @@
 //! Server processes: started on a free port and a folder of their own, awaited, killed, started again, gone with the test.
 
 use super::Client;
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const START_WITHIN: Duration = Duration::from_secs(60);
 const STOP_WITHIN: Duration = Duration::from_secs(60);
 
-/// Ports this process has given to servers: the system may offer one twice.
-static TAKEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+/// Where ports are looked for: below those the system gives to outgoing connections, of which the tests make thousands.
+const PORTS: std::ops::Range<u16> = 12_000..32_000;
 
+/// A port nobody listens on, and that no other server of this process was given.
 fn free_port() -> u16 {
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
     loop {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("the system has a free port");
-        let port = listener.local_addr().expect("a bound socket has an address").port();
-        if TAKEN.lock().expect("nobody panics while holding it").insert(port) {
+        let start = std::process::id() as u16 % 200 * 100;
+        let port =
+            PORTS.start + start.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed)) % PORTS.len() as u16;
+        if TcpListener::bind(("0.0.0.0", port)).is_ok() {
             return port;
         }
     }
