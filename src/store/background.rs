@@ -7,12 +7,18 @@ use crate::base::ids::PartitionId;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often the checkpointer looks.
 const TICK: Duration = Duration::from_millis(20);
 /// Buckets the cache sweep looks at under one hold of a lock: some 20 microseconds.
 pub const SWEEP_BUCKETS: usize = 1024;
+/// Under a load that keeps checkpoints due all the time, garbage is collected after so many of them.
+const GARBAGE_ROUNDS: u32 = 16;
+/// Overlays larger than this many times their limit hold writers up until the checkpoints have caught up.
+const OVERLAY_EXCESS: u64 = 4;
+/// How long a turn that writes is held up at most.
+const HELD_UP_MAX: Duration = Duration::from_millis(100);
 /// Ticks between attempts after a failed checkpoint.
 const RETRY_TICKS: u32 = 50;
 
@@ -39,7 +45,17 @@ impl Background {
 
     fn spawn(&mut self, name: &str, run: fn(&Store, &AtomicBool)) -> std::io::Result<()> {
         let (store, stop) = (Arc::clone(&self.store), Arc::clone(&self.stop));
-        let thread = std::thread::Builder::new().name(name.into()).spawn(move || run(&store, &stop))?;
+        let guarded = move || {
+            // A broken invariant here must not leave a server that goes on without its checkpoints.
+            let run = std::panic::AssertUnwindSafe(|| run(&store, &stop));
+            if std::panic::catch_unwind(run).is_err() {
+                tracing::error!(
+                    "a thread of the store has panicked: the process ends, the journal has everything"
+                );
+                std::process::abort();
+            }
+        };
+        let thread = std::thread::Builder::new().name(name.into()).spawn(guarded)?;
         self.threads.push(thread);
         Ok(())
     }
@@ -65,19 +81,21 @@ impl Drop for Background {
 }
 
 fn run_checkpoints(store: &Store, stop: &AtomicBool) {
-    let mut wait_ticks = 0_u32;
+    let (mut wait_ticks, mut rounds) = (0_u32, 0_u32);
     while !stop.load(Ordering::Acquire) {
         store.tick_clock();
         wait_ticks = wait_ticks.saturating_sub(1);
         let due = if wait_ticks == 0 { store.due_for_checkpoint() } else { None };
-        let worked = match due {
-            Some(id) => {
-                let done = store.checkpoint_and_note(id).is_ok();
-                wait_ticks = if done { 0 } else { RETRY_TICKS };
-                done
-            }
-            None => store.sweep_cache() | store.collect_some_garbage(),
-        };
+        let checkpointed = due.map(|id| store.checkpoint_and_note(id).is_ok());
+        if checkpointed == Some(false) {
+            wait_ticks = RETRY_TICKS;
+        }
+        rounds = rounds.wrapping_add(1);
+        let mut worked = checkpointed == Some(true);
+        worked |= store.sweep_cache();
+        if due.is_none() || rounds.is_multiple_of(GARBAGE_ROUNDS) {
+            worked |= store.collect_some_garbage();
+        }
         if !worked {
             std::thread::park_timeout(TICK);
         }
@@ -109,6 +127,7 @@ impl Store {
                 emptied = Some(id);
             }
         }
+        self.set_overloaded(overlay > options.checkpoint_overlay_bytes * OVERLAY_EXCESS);
         let ((since, second), oldest) = oldest?;
         let id = if emptied.is_some() {
             emptied
@@ -120,6 +139,28 @@ impl Store {
             (now.saturating_sub(second) >= options.checkpoint_age_s).then_some(oldest)
         };
         id.map(|id| PartitionId(id as u16))
+    }
+
+    /// Notes whether writers must wait for the checkpoints; lets them go on if not.
+    fn set_overloaded(&self, overloaded: bool) {
+        if self.overloaded.swap(overloaded, Ordering::AcqRel) != overloaded {
+            tracing::info!("writers wait for checkpoints: {overloaded}");
+            drop(self.relief.0.lock());
+            self.relief.1.notify_all();
+        }
+    }
+
+    /// Holds a writer up while there is far more to checkpoint than there should be, but no longer than a moment: a disk that
+    /// does not take checkpoints slows writers down, it does not stop them.
+    #[cold]
+    pub(super) fn await_relief(&self) {
+        let until = Instant::now() + HELD_UP_MAX;
+        let mut guard = self.relief.0.lock();
+        while self.overloaded.load(Ordering::Acquire) {
+            if self.relief.1.wait_until(&mut guard, until).timed_out() {
+                return;
+            }
+        }
     }
 
     /// Frees memory of clean rows beyond the cache's size, the longest unused first, more or less. Returns whether there is

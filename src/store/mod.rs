@@ -117,6 +117,9 @@ pub struct Store {
     sweep_age: AtomicU32,
     /// Rows that are not in memory are fetched without the lock: the trees do not fit into the page cache.
     fetches: AtomicBool,
+    /// Far more rows wait for a checkpoint than should: writers are held up.
+    overloaded: AtomicBool,
+    relief: (Mutex<()>, parking_lot::Condvar),
     notes: Notes,
 }
 
@@ -196,6 +199,8 @@ impl Store {
             access_now: AtomicU32::new(0),
             sweep_age: AtomicU32::new(u32::MAX),
             fetches: AtomicBool::new(false),
+            overloaded: AtomicBool::new(false),
+            relief: (Mutex::new(()), parking_lot::Condvar::new()),
             notes: Notes::default(),
         };
         store.tick_clock();
@@ -261,6 +266,9 @@ impl Store {
     #[inline]
     pub fn flush(&self, position: u64) -> Result<Flushed, Interrupt> {
         let Some(journal) = &self.journal else { return Ok(Flushed::Acknowledge) };
+        if self.overloaded.load(Ordering::Relaxed) {
+            self.await_relief();
+        }
         journal.write(position).map_err(|error| Interrupt::Storage(error.0))?;
         let durable = journal.mode() != SyncMode::Always || journal.synced() >= position;
         Ok(if durable { Flushed::Acknowledge } else { Flushed::AwaitSync })

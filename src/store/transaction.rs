@@ -121,7 +121,7 @@ impl<'s> View<'s> {
     fn partition(&mut self, slot: Slot) -> &mut Partition {
         let id = PartitionId::of(slot, self.store.partition_count());
         if self.guards.len() == 1 {
-            debug_assert_eq!(self.guards[0].id, id, "commands declare every key they touch");
+            assert_eq!(self.guards[0].id, id, "commands declare every key they touch");
             return &mut self.guards[0];
         }
         let index = self.guards.binary_search_by_key(&id, |guard| guard.id);
