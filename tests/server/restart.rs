@@ -187,9 +187,11 @@ fn lastsave_and_info_tell_of_checkpoints() {
     let before = client.ask(&["LASTSAVE"]).integer();
     wait_until("the next second", Duration::from_secs(5), || crate::support::now_ms() / 1000 > before);
     assert_eq!(client.line("BGSAVE"), "Background saving started");
+    let mut info = String::new();
     wait_until("the checkpoint is done", Duration::from_secs(20), || {
-        client.ask(&["LASTSAVE"]).integer() > before
+        info = client.ask(&["INFO", "persistence"]).text();
+        info.contains("rdb_bgsave_in_progress:0")
     });
-    let info = client.ask(&["INFO", "persistence"]).text();
     assert!(info.contains("rdb_changes_since_last_save:0"), "{info}");
+    assert!(client.ask(&["LASTSAVE"]).integer() > before);
 }
