@@ -91,11 +91,15 @@ def arguments():
 
 
 def about(options):
-    command = "python3 benches/compare.py " + shlex.join(sys.argv[1:])
+    words = list(sys.argv[1:])
+    if "--binary" in words:  # A path of this machine says nothing to others.
+        at = words.index("--binary")
+        del words[at : at + 2]
+    command = "python3 benches/compare.py " + shlex.join(words)
     return "\n".join([
         f"- machine: {report.machine()}",
         f"- commit {report.output('git', '-C', ROOT, 'rev-parse', '--short=10', 'HEAD')}, "
-        f"{time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}, load average before: {os.getloadavg()[0]:.2f}",
+        f"{time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}, load average: {os.getloadavg()[0]:.2f}",
         f"- {report.output('rustc', '--version')}; {report.output('redis-server', '--version').split(' bits')[0]}",
         f"- command: `{command.strip()}`",
     ])
