@@ -85,26 +85,29 @@ fn dump(request: &Request, view: &mut View) -> Outcome {
 struct Options {
     replaces: bool,
     is_absolute: bool,
+    /// Seconds without use.
+    idle: Option<i64>,
+    /// The counter of uses.
+    frequency: Option<i64>,
 }
 
 impl Options {
     fn parse(request: &Request) -> Result<Options, ErrorReply> {
         let mut options = Options::default();
-        let (mut idle, mut frequency) = (None, None);
         let mut words = request.args.cursor(4);
         while !words.is_done() {
             if words.eat("REPLACE") {
                 options.replaces = true;
             } else if words.eat("ABSTTL") {
                 options.is_absolute = true;
-            } else if words.left() >= 2 && frequency.is_none() && words.eat("IDLETIME") {
-                idle = Some(words.int()?);
-                if idle < Some(0) {
+            } else if words.left() >= 2 && options.frequency.is_none() && words.eat("IDLETIME") {
+                options.idle = Some(words.int()?);
+                if options.idle < Some(0) {
                     return Err(ErrorReply::fixed("ERR Invalid IDLETIME value, must be >= 0"));
                 }
-            } else if words.left() >= 2 && idle.is_none() && words.eat("FREQ") {
-                frequency = Some(words.int()?);
-                if !frequency.is_some_and(|frequency| (0..=255).contains(&frequency)) {
+            } else if words.left() >= 2 && options.idle.is_none() && words.eat("FREQ") {
+                options.frequency = Some(words.int()?);
+                if !options.frequency.is_some_and(|frequency| (0..=255).contains(&frequency)) {
                     return Err(ErrorReply::fixed("ERR Invalid FREQ value, must be >= 0 and <= 255"));
                 }
             } else {
@@ -115,7 +118,7 @@ impl Options {
     }
 }
 
-/// IDLETIME and FREQ are checked and then left alone: a restored key counts as used now.
+/// IDLETIME and FREQ say how a key was used, whichever the eviction policy in force has ears for.
 fn restore(request: &Request, transaction: &mut Transaction) -> Outcome {
     let key = request.key(1);
     let options = Options::parse(request)?;
@@ -145,6 +148,12 @@ fn restore(request: &Request, transaction: &mut Transaction) -> Outcome {
             let pairs = pairs.iter().map(|(field, value)| (&field[..], &value[..]));
             hash::store_all(transaction, &key, pairs, expire_at, super::hashes::limits(request))?;
         }
+    }
+    let clock = transaction.access_clock();
+    let access = options.idle.and_then(|seconds| clock.idle_for(seconds as u64));
+    let access = access.or(options.frequency.and_then(|counter| clock.used_often(counter as u8)));
+    if let Some(access) = access {
+        transaction.begin_access(&key, access);
     }
     Ok(Reply::Ok)
 }

@@ -74,6 +74,10 @@ pub struct Settings {
     pub maxmemory_policy: EvictionPolicy,
     /// Keys looked at for each eviction.
     pub maxmemory_samples: usize,
+    /// Replicas without which nothing is written.
+    pub min_replicas_to_write: u32,
+    /// Seconds after which a replica does not count; 0 means that none is asked for.
+    pub min_replicas_max_lag: u32,
     /// How long evicting may hold up commands, 0 to 100.
     pub maxmemory_eviction_tenacity: u32,
     /// Bytes that all clients' buffers may take together; 0 is no limit. A percentage is already applied to `maxmemory`.
@@ -353,6 +357,8 @@ impl Settings {
             enable_module_command: read.allowed("enable-module-command"),
             maxmemory: read.number("maxmemory"),
             maxmemory_policy: read.policy("maxmemory-policy"),
+            min_replicas_to_write: read.number("min-replicas-to-write"),
+            min_replicas_max_lag: read.number("min-replicas-max-lag"),
             maxmemory_samples: read.number("maxmemory-samples"),
             maxmemory_eviction_tenacity: read.number("maxmemory-eviction-tenacity"),
             maxmemory_clients: read.part_of("maxmemory-clients", read.number("maxmemory")),

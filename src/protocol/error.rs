@@ -62,6 +62,8 @@ errors! {
     INVALID_CURSOR = "ERR invalid cursor";
     /// A command needs authentication first.
     NO_AUTH = "NOAUTH Authentication required.";
+    /// `min-replicas-to-write` is not met.
+    NO_REPLICAS = "NOREPLICAS Not enough good replicas to write.";
     /// The password or the user is wrong.
     WRONG_PASS = "WRONGPASS invalid username-password pair or user is disabled.";
     /// `maxmemory` is reached and nothing may be evicted.

@@ -130,6 +130,7 @@ fn gates(turn: Turn, session: &mut Session, call: &Call) -> Result<(), ErrorRepl
     not_inside_multi(session, call)?;
     out_of_memory(turn, session, call)?;
     disk_refuses(turn, session, call)?;
+    too_few_replicas(turn, session, call)?;
     subscriber_only(session, call)
 }
 
@@ -219,10 +220,7 @@ fn effective_flags(session: &Session, call: &Call) -> Flags {
 /// Writes that the disk does not take: those that make data grow when it is full, all when it has failed.
 #[inline]
 fn disk_refuses(turn: Turn, session: &Session, call: &Call) -> Result<(), ErrorReply> {
-    let flags = call.flags();
-    let writes =
-        flags.has(flag::WRITE) || (call.is_exec() && effective_flags(session, call).has(flag::WRITE));
-    if !writes {
+    if !effective_flags(session, call).has(flag::WRITE) {
         return Ok(());
     }
     match turn.service.store.refusal() {
@@ -230,6 +228,17 @@ fn disk_refuses(turn: Turn, session: &Session, call: &Call) -> Result<(), ErrorR
         Some(Refusal::DiskFull) if !effective_flags(session, call).has(flag::DENYOOM) => Ok(()),
         Some(refusal) => Err(names::disk_refuses(&refusal)),
     }
+}
+
+/// Writes while `min-replicas-to-write` asks for replicas: there are none yet, and to accept what somebody wants to be
+/// copied elsewhere would be a broken promise.
+#[inline]
+fn too_few_replicas(turn: Turn, session: &Session, call: &Call) -> Result<(), ErrorReply> {
+    let settings = turn.settings;
+    if settings.min_replicas_to_write == 0 || settings.min_replicas_max_lag == 0 {
+        return Ok(());
+    }
+    if effective_flags(session, call).has(flag::WRITE) { Err(error::NO_REPLICAS) } else { Ok(()) }
 }
 
 /// Ordinary commands of a subscriber that could not tell their replies from messages.
@@ -293,6 +302,7 @@ fn refused(turn: Turn, session: &mut Session, call: Option<&Call>, refusal: Erro
     }
     if call.is_some_and(Call::is_exec) {
         session.multi = None;
+        session.watched.clear(&turn.service.store, turn.now_ms);
         let reason = refusal.0.strip_prefix("ERR ").unwrap_or(&refusal.0);
         return Reply::Error(ErrorReply::new(format!(
             "EXECABORT Transaction discarded because of: {reason}"

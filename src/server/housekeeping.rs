@@ -42,8 +42,9 @@ fn run(service: &Service) {
         if tick.is_multiple_of(PUBLISH_TICKS) {
             publish(service, &metrics);
         }
-        if service.active_expire.load(Ordering::Relaxed) {
-            expire(service);
+        let is_paused = service.pause.is_set() && service.pause.in_force(clock::unix_ms()).is_some();
+        if service.active_expire.load(Ordering::Relaxed) && !is_paused {
+            expire(service); // not while CLIENT PAUSE promises that no data changes
         }
     }
 }

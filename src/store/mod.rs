@@ -423,6 +423,7 @@ impl Store {
             status.memory_bytes += partition.memory_bytes() as u64;
             status.overlay_bytes += partition.dirty_bytes as u64;
             status.transactions += partition.lsn.0;
+            status.unsaved += partition.lsn.0.saturating_sub(partition.saved_lsn.0);
             status.garbage_pending += (partition.emptied.len() + partition.dropped.len()) as u64;
         }
         status

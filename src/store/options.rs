@@ -59,6 +59,8 @@ pub struct StoreStatus {
     pub tree_bytes: u64,
     /// Transactions committed (sum of LSNs).
     pub transactions: u64,
+    /// Of these, what came since the last checkpoints.
+    pub unsaved: u64,
     /// Checkpoints of partitions done.
     pub checkpoints: u64,
     /// Rows they wrote.

@@ -13,6 +13,7 @@ use super::table::{Cell, Generation, RowTable};
 use super::tree::{Tree, TreeName};
 use super::{FetchRequest, Interrupt, watch::Watches};
 use crate::base::blob::Blob;
+use crate::base::clock;
 use crate::base::crc16;
 use crate::base::ids::{Epoch, Lsn, PartitionId, Uid};
 
@@ -69,6 +70,8 @@ pub struct Partition {
     pub epoch: Epoch,
     /// Of its last committed transaction.
     pub lsn: Lsn,
+    /// The last one that the last checkpoint took.
+    pub saved_lsn: Lsn,
     /// Databases by number.
     pub databases: Vec<Database>,
     /// Stored bytes of all databases.
@@ -263,7 +266,13 @@ impl Partition {
         if old_deadline != new_deadline {
             self.deadlines.replace(row.key(), old_deadline, new_deadline);
         }
-        self.watches.changed(number as u16, row::name_of(&row));
+        if !self.watches.is_empty() {
+            // That an expired key is cleared away changes nothing for those who watch it; whoever saw it before looks anew.
+            let is_clearance = new.is_none() && old_deadline.is_some_and(|at| at < clock::unix_ms());
+            if !is_clearance {
+                self.watches.changed(number as u16, row::name_of(&row));
+            }
+        }
         self.dirty_bytes += row.bytes().len() + 40;
         slot.rows.put(row, self.generation, self.frozen, access);
     }
@@ -283,12 +292,19 @@ impl Partition {
         self.dirty_bytes += 40;
     }
 
-    /// Tells those who watch a key that exists in this database that it changed: all of its keys did.
+    /// Tells those who watch a key that exists in this database that it changed: all of its keys did. One whose time is up
+    /// was not there for anybody, so it did not change.
     fn tell_watchers(&mut self, number: u16) {
+        let now = clock::unix_ms();
         for name in self.watches.names(number) {
             let prefix = |id| row::key_prefix(id, crc16::slot(&name), row::hash32(&name));
             let found = self.key_row(number as usize, row::table_hash(&name), &name, prefix, |_| ());
-            if !matches!(found, Ok(None)) {
+            let is_there = match found {
+                Ok(Some(row)) => Prior::of(&row).and_then(|prior| prior.expire_at).is_none_or(|at| at >= now),
+                Ok(None) => false,
+                Err(_) => true, // on disk only: who watches it runs again, which is always right
+            };
+            if is_there {
                 self.watches.changed(number, &name);
             }
         }

@@ -176,6 +176,7 @@ pub fn empty_partition(id: PartitionId, databases: u16, tree: Tree) -> Partition
         id,
         epoch: Epoch(1),
         lsn: Lsn(0),
+        saved_lsn: Lsn(0),
         databases: (0..u32::from(databases)).map(Database::new).collect(),
         bytes: 0,
         next_database_id: FIRST_NEW_DATABASE_ID,
@@ -206,6 +207,7 @@ fn open_partition(
     let mut partition = empty_partition(id, databases, Tree::open(environment)?);
     if let Some(state) = environment.state()? {
         (partition.epoch, partition.lsn) = (state.epoch, state.lsn);
+        partition.saved_lsn = state.lsn;
         partition.next_database_id = state.next_database_id;
         for (number, (id, counters)) in state.databases.into_iter().enumerate() {
             if number == partition.databases.len() {

@@ -301,6 +301,16 @@ impl AccessClock {
         *access = if self.lfu { super::eviction::lfu_touch(*access, self.now) } else { self.now };
     }
 
+    /// That of a key unused for so many seconds, as far as the clock reaches back; none if uses are counted.
+    pub fn idle_for(self, seconds: u64) -> Option<u32> {
+        (!self.lfu).then(|| self.now.saturating_sub(u32::try_from(seconds).unwrap_or(u32::MAX)))
+    }
+
+    /// That of a key with this use counter; none if uses are not counted.
+    pub fn used_often(self, counter: u8) -> Option<u32> {
+        self.lfu.then_some(((self.now & 0xFF_FFFF) << 8) | u32::from(counter))
+    }
+
     /// What a new key starts with.
     pub fn fresh(self) -> u32 {
         if self.lfu { super::eviction::lfu_fresh(self.now) } else { self.now }
@@ -348,6 +358,8 @@ fn staged_item<'a>(staged: &'a StagedList, row_key: &[u8], hash: u64) -> Option<
 /// A view that can also change its partitions, all at once at [`Transaction::commit`].
 pub struct Transaction<'s> {
     view: View<'s>,
+    /// What keys (by table hash) begin with instead of a use now.
+    accesses: Vec<(u64, u32)>,
 }
 
 /// What a change of an item row did.
@@ -389,7 +401,7 @@ impl Drop for Transaction<'_> {
 impl<'s> Transaction<'s> {
     pub(super) fn new(view: View<'s>) -> Transaction<'s> {
         debug_assert!(view.guards.iter().all(|guard| guard.staged.is_empty()));
-        Transaction { view }
+        Transaction { view, accesses: Vec::new() }
     }
 
     /// Puts `payload` (its parts one after the other) at `key`. If the key held other items before, they are dropped.
@@ -507,6 +519,11 @@ impl<'s> Transaction<'s> {
         Ok(ItemChange { existed: before.is_some(), grown: -bytes_of(before.as_ref()) })
     }
 
+    /// What was put at `key` begins with this access, in terms of the [`AccessClock`], and not with a use now.
+    pub fn begin_access(&mut self, key: &Key, access: u32) {
+        self.accesses.push((row::table_hash(key.name), access));
+    }
+
     /// Tells watchers that `key` changed though its key row did not.
     pub fn touch(&mut self, key: &Key) {
         self.view.partition(key.slot).watches.changed(key.database, key.name);
@@ -562,7 +579,9 @@ impl<'s> Transaction<'s> {
         for partition in &mut self.view.guards {
             partition.uids_made = 0;
             let mut staged = std::mem::take(&mut partition.staged);
-            for Staged { operation, prior, .. } in staged.drain() {
+            for Staged { operation, prior, hash } in staged.drain() {
+                let set = self.accesses.iter().rfind(|(of, _)| *of == hash);
+                let access = set.map_or(access, |(_, access)| *access);
                 partition.apply(operation, prior, access);
             }
             partition.staged_databases.clear();

@@ -30,6 +30,12 @@ impl Watches {
         }
     }
 
+    /// Whether nobody watches anything.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
     /// `name` has changed.
     #[inline]
     pub fn changed(&self, database: u16, name: &[u8]) {

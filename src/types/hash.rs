@@ -440,7 +440,8 @@ pub fn add_decimal(
 /// Calls `take` with `count` fields at random, any of them any number of times.
 ///
 /// In a big hash a random position is sought and the field that follows is taken: one behind a wide gap comes a little more
-/// often, as in any store that is ordered by hash.
+/// often, as in any store that is ordered by hash. With few fields the gaps differ much, with many draws it shows: there all
+/// fields are looked at, and each is as likely as the next.
 pub fn random_repeated(
     view: &mut View,
     key: &Key,
@@ -456,10 +457,24 @@ pub fn random_repeated(
         }
         return Ok(());
     };
+    if !is_sought(len(entry), count) {
+        let mut pairs: Vec<(Box<[u8]>, Box<[u8]>)> = Vec::new();
+        visit(view, key, entry, &mut |field, value| pairs.push((field.into(), value.into())))?;
+        for _ in 0..count {
+            let (field, value) = &pairs[rand::random_range(0..pairs.len())];
+            take(field, value);
+        }
+        return Ok(());
+    }
     for _ in 0..count {
         one_at_random(view, key, items, take)?;
     }
     Ok(())
+}
+
+/// Whether `count` of `len` fields are better found by seeking each than by looking at all.
+fn is_sought(len: u64, count: usize) -> bool {
+    len > 128 && (count as u64) < len / 3
 }
 
 fn one_at_random(
@@ -496,7 +511,7 @@ pub fn random_distinct(
     }
     match entry.items() {
         // Seeking finds enough different ones soon only if few are wanted.
-        Some(items) if (count as u64) < len / 3 => {
+        Some(items) if is_sought(len, count) => {
             let mut seen = HashSet::with_capacity(count);
             while seen.len() < count {
                 one_at_random(view, key, items, &mut |field, value| {

@@ -12,4 +12,5 @@ mod limits;
 mod observability;
 mod protocol;
 mod restart;
+mod semantics;
 mod table;

@@ -104,8 +104,7 @@ pub fn persistence(facts: &Facts, lines: &mut Lines) {
     ]);
     lines.add("current_fork_perc", "0.00");
     lines.zeros(&["current_save_keys_processed", "current_save_keys_total"]);
-    // Transactions are not counted by checkpoint; there are as many as bytes at most, and none once all is clean.
-    lines.add("rdb_changes_since_last_save", store.transactions.min(store.overlay_bytes));
+    lines.add("rdb_changes_since_last_save", store.unsaved);
     lines.add("rdb_bgsave_in_progress", i32::from(saving.is_running()));
     lines.add("rdb_last_save_time", store.last_save_s);
     lines.add("rdb_last_bgsave_status", status);

@@ -1,0 +1,115 @@
+//! Corners of Redis' semantics that its own test suite knows: keys whose time is up, pauses, replicas asked for, what
+//! RESTORE keeps, draws at random.
+
+use crate::support::{Server, Value};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+const DEBUGGING: &[&str] = &["--enable-debug-command", "yes"];
+
+#[test]
+fn a_watched_key_that_had_expired_does_not_change_by_being_cleared_away() {
+    let server = Server::start(DEBUGGING);
+    let mut client = server.connect();
+    client.check(&[("DEBUG SET-ACTIVE-EXPIRE 0", "OK"), ("SET stale v PX 1", "OK")]);
+    std::thread::sleep(Duration::from_millis(10));
+    for clearance in ["FLUSHDB", "FLUSHALL", "SWAPDB 0 1"] {
+        client.check(&[
+            ("WATCH stale", "OK"),
+            (clearance, "OK"),
+            ("MULTI", "OK"),
+            ("PING", "QUEUED"),
+            ("EXEC", "[PONG]"),
+            ("SET stale v PX 1", "OK"),
+        ]);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    client.check(&[("WATCH stale", "OK"), ("DEBUG SET-ACTIVE-EXPIRE 1", "OK")]);
+    std::thread::sleep(Duration::from_millis(200));
+    client.check(&[("MULTI", "OK"), ("PING", "QUEUED"), ("EXEC", "[PONG]")]);
+    client.check(&[("WATCH stale", "OK"), ("SET stale new", "OK"), ("MULTI", "OK"), ("EXEC", "nil list")]);
+}
+
+#[test]
+fn nothing_expires_for_good_during_a_pause() {
+    let server = Server::start(&[]);
+    let (mut client, mut pauser) = (server.connect(), server.connect());
+    client.check(&[("SET short v PX 30", "OK")]);
+    pauser.check(&[("CLIENT PAUSE 60000 WRITE", "OK")]);
+    std::thread::sleep(Duration::from_millis(150));
+    client.check(&[("GET short", "nil"), ("DBSIZE", ":1")]);
+    pauser.check(&[("CLIENT UNPAUSE", "OK")]);
+    std::thread::sleep(Duration::from_millis(200));
+    client.check(&[("DBSIZE", ":0")]);
+}
+
+#[test]
+fn writes_are_refused_while_replicas_are_asked_for() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    const REFUSED: &str = "-NOREPLICAS Not enough good replicas to write.";
+    client.check(&[("SET k 1", "OK"), ("WATCH k", "OK"), ("MULTI", "OK"), ("INCR k", "QUEUED")]);
+    let mut other = server.connect();
+    other.check(&[("CONFIG SET min-replicas-to-write 2", "OK"), ("SET k 2", REFUSED), ("GET k", "\"1\"")]);
+    client.check(&[
+        (
+            "EXEC",
+            "-EXECABORT Transaction discarded because of: NOREPLICAS Not enough good replicas to write.",
+        ),
+        ("GET k", "\"1\""),
+        ("CONFIG SET min-replicas-to-write 0", "OK"),
+        ("SET k 2", "OK"),
+        ("MULTI", "OK"),
+        ("EXEC", "[]"),
+    ]);
+}
+
+#[test]
+fn restore_keeps_how_a_key_was_used() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    client.check(&[("CONFIG SET maxmemory-policy allkeys-lfu", "OK"), ("SET k v", "OK")]);
+    let Value::Bulk(payload) = client.ask(&["DUMP", "k"]) else { panic!("no payload") };
+    let words: Vec<Vec<u8>> = vec![
+        b"RESTORE".to_vec(),
+        b"used".to_vec(),
+        b"0".to_vec(),
+        payload,
+        b"FREQ".to_vec(),
+        b"100".to_vec(),
+    ];
+    client.expect(&words, "OK");
+    client.check(&[("OBJECT FREQ used", ":100"), ("OBJECT FREQ k", ":5")]);
+}
+
+#[test]
+fn each_field_of_a_small_hash_is_drawn_as_often() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    let long = "x".repeat(100); // makes it a hash of rows
+    client.ask(&["HSET", "h", &long, "0", "a", "1", "b", "2", "c", "3", "d", "4"]);
+    let Value::Array(drawn) = client.ask(&["HRANDFIELD", "h", "-5000"]) else { panic!("no array") };
+    let mut counts = BTreeMap::new();
+    for field in drawn {
+        *counts.entry(format!("{field:?}")).or_insert(0) += 1;
+    }
+    assert_eq!(counts.len(), 5);
+    assert!(counts.values().all(|count| (800..1200).contains(count)), "{counts:?}");
+}
+
+#[test]
+fn changes_are_counted_until_they_are_saved() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    let changes = |client: &mut crate::support::Client| {
+        let text = client.ask(&["INFO", "persistence"]).text();
+        let line = text.lines().find_map(|line| line.strip_prefix("rdb_changes_since_last_save:"));
+        line.and_then(|count| count.parse::<u64>().ok()).expect("the line is there")
+    };
+    client.check(&[("SAVE", "OK")]);
+    assert_eq!(changes(&mut client), 0);
+    client.check(&[("SETBIT a 0 0", ":0"), ("SETBIT a 0 0", ":0"), ("SETBIT a 0 1", ":0")]);
+    assert_eq!(changes(&mut client), 2);
+    client.check(&[("SAVE", "OK")]);
+    assert_eq!(changes(&mut client), 0);
+}
