@@ -9,6 +9,9 @@
 /// How often the last `*` is tried again before the answer is "no match". Honest patterns stay far below.
 const MAX_RETRIES: u32 = 1 << 20;
 
+/// More `*` than this match nothing, as in Redis, which goes one level deeper for each.
+const STARS_MAX: u32 = 1000;
+
 /// Whether `text` as a whole matches `pattern`; with `ignore_case` ASCII letters match in either case.
 pub fn matches(pattern: &[u8], text: &[u8], ignore_case: bool) -> bool {
     if text.is_empty() {
@@ -16,12 +19,16 @@ pub fn matches(pattern: &[u8], text: &[u8], ignore_case: bool) -> bool {
     }
     let (mut at, mut position) = (0, 0);
     let mut last_star: Option<(usize, usize)> = None; // element after the star, text position it was tried at
-    let mut retries = 0;
+    let (mut retries, mut stars) = (0, 0);
     while position < text.len() {
         if pattern.get(at) == Some(&b'*') {
             at += 1;
             if at == pattern.len() {
                 return true;
+            }
+            stars += u32::from(pattern[at] != b'*');
+            if stars > STARS_MAX {
+                return false;
             }
             last_star = Some((at, position));
             continue;
@@ -104,6 +111,13 @@ fn in_range(from: u8, to: u8, byte: u8, ignore_case: bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn too_many_stars_match_nothing() {
+        let text = "a".repeat(5000);
+        check(&"*?".repeat(1000), &[&text], &[]);
+        check(&"*?".repeat(1001), &[], &[&text]);
+    }
 
     fn check(pattern: &str, yes: &[&str], no: &[&str]) {
         for text in yes {

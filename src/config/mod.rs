@@ -139,7 +139,7 @@ impl Parameters {
     pub fn set(&self, pairs: &[(&[u8], &[u8])], is_local: bool) -> Result<Vec<&'static str>, String> {
         let mut state = self.0.state.lock();
         let allows_protected = self.settings().enable_protected_configs.permits(is_local);
-        let rows = check_names(pairs, allows_protected)?;
+        let rows = check_names(pairs, allows_protected, &state.values)?;
         let mut changed_state = state.clone();
         let mut changed = Vec::new();
         for (&(index, shown_name), (_, text)) in rows.iter().zip(pairs) {
@@ -187,13 +187,18 @@ fn is_meant(row: &Parameter, name: &str, pattern: &[u8]) -> bool {
     pattern.eq_ignore_ascii_case(name.as_bytes())
 }
 
+/// Immutable parameters that may be set to what they are: Redis does not know them, or can change them while it runs. Tools
+/// that write back all that they have read do so with these too.
+const RESTATABLE: &[&str] = &["bind", "port", "partitions", "row-cache-size", "runtime-threads"];
+
 /// Index and shown name of each parameter, if all of them may be set.
 fn check_names(
     pairs: &[(&[u8], &[u8])],
     allows_protected: bool,
+    values: &[Vec<u8>],
 ) -> Result<Vec<(usize, &'static str)>, String> {
     let mut rows: Vec<(usize, &str)> = Vec::with_capacity(pairs.len());
-    for (name, _) in pairs {
+    for (name, text) in pairs {
         let Some((index, shown_name)) = table::find(name) else {
             let name = String::from_utf8_lossy(name);
             return Err(format!("ERR Unknown option or number of arguments for CONFIG SET - '{name}'"));
@@ -202,7 +207,8 @@ fn check_names(
         if row.protected && !allows_protected {
             return Err(refused(shown_name, "can't set protected config"));
         }
-        if row.immutable {
+        let is_as_before = RESTATABLE.contains(&row.name) && values[index] == *text;
+        if row.immutable && !is_as_before {
             return Err(refused(shown_name, "can't set immutable config"));
         }
         if rows.iter().any(|(_, known)| *known == shown_name) {

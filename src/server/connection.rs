@@ -303,6 +303,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 Ok(Step::NeedMore) => break,
                 Ok(Step::Empty(len)) => used += len,
                 Ok(Step::Command(len)) => {
+                    self.session.input_len = bytes.len() - used;
                     match dispatch(turn, &mut self.session, self.parser.args(&bytes[used..])) {
                         Verdict::Done(reply) => {
                             used += len;

@@ -166,6 +166,11 @@ impl Client {
         self.output_len.store(output_len, Ordering::Relaxed);
     }
 
+    /// Notes how much input there is while a command runs that might show it.
+    pub fn note_input(&self, input_len: usize) {
+        self.input_len.store(input_len, Ordering::Relaxed);
+    }
+
     /// Wall clock of its last turn, in milliseconds.
     pub fn last_seen_ms(&self) -> i64 {
         self.last_seen_ms.load(Ordering::Relaxed)

@@ -41,6 +41,8 @@ pub struct Session {
     pub id: u64,
     /// What others see of it.
     pub client: Arc<Client>,
+    /// Bytes received and not done yet, those of the command that runs included.
+    pub input_len: usize,
     /// The database selected.
     pub database: u16,
     /// The version of the protocol.
@@ -86,6 +88,7 @@ impl Session {
         Session {
             id: client.id,
             client,
+            input_len: 0,
             database: 0,
             version: Version::Resp2,
             name: Vec::new(),

@@ -360,7 +360,8 @@ pub fn run_fields(
         let start = operation.first_byte().min(end);
         let bytes = string::read_range(transaction, key, found, start..end)?;
         let (answer, window) = operation.run(window_of(&bytes));
-        if let Some(window) = window {
+        let is_same = |window: &[u8]| matches!(operation.action, Action::Set(_)) && window == &bytes[..];
+        if let Some(window) = window.filter(|window| !is_same(&window[..end - start])) {
             string::write_at(transaction, key, Some(found), start, &window[..end - start])?;
             entry = transaction.get(key)?;
         }
@@ -387,8 +388,17 @@ fn run_in_row(
         }
         answer
     };
-    let answers = operations.iter().map(run).collect();
-    if len_min > 0 {
+    let answers: Vec<Option<i64>> = operations.iter().map(run).collect();
+    // As in Redis what sets bits to what they are changes nothing, while an addition counts even if it adds 0.
+    let adds = |(operation, answer): (&FieldOperation, &Option<i64>)| {
+        matches!(operation.action, Action::Add(_)) && answer.is_some()
+    };
+    let stays = before.as_ref().is_some_and(|entry| {
+        entry.encoding() >= Encoding::Raw as u8
+            && entry.payload() == &bytes[..]
+            && !operations.iter().zip(&answers).any(adds)
+    });
+    if len_min > 0 && !stays {
         let expire_at = before.and_then(|entry| entry.expire_at());
         string::store_as(transaction, key, &bytes, expire_at, Encoding::Raw)?;
     }

@@ -110,6 +110,31 @@ fn changes_are_counted_until_they_are_saved() {
     assert_eq!(changes(&mut client), 0);
     client.check(&[("SETBIT a 0 0", ":0"), ("SETBIT a 0 0", ":0"), ("SETBIT a 0 1", ":0")]);
     assert_eq!(changes(&mut client), 2);
+    client.check(&[("BITFIELD b SET i5 0 0", "[:0]"), ("BITFIELD b SET i5 0 0", "[:0]")]);
+    assert_eq!(changes(&mut client), 3);
+    client.check(&[("BITFIELD b INCRBY i5 0 0", "[:0]"), ("BITFIELD b SET i5 90 0", "[:0]")]);
+    assert_eq!(changes(&mut client), 5);
     client.check(&[("SAVE", "OK")]);
     assert_eq!(changes(&mut client), 0);
+}
+
+#[test]
+fn a_client_sees_its_own_command_in_its_buffer() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    let line = client.ask(&["CLIENT", "INFO"]).text();
+    assert!(line.contains(" qbuf=26 "), "{line}");
+}
+
+#[test]
+fn parameters_can_be_set_to_what_they_are() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    for name in ["bind", "port", "partitions", "runtime-threads", "maxmemory", "save"] {
+        let found = client.ask(&["CONFIG", "GET", name]);
+        let value = found.items()[1].text();
+        client.expect(&["CONFIG", "SET", name, &value], "OK");
+    }
+    let refused = "-ERR CONFIG SET failed (possibly related to argument 'port') - can't set immutable config";
+    client.check(&[("CONFIG SET port 1", refused)]);
 }
