@@ -24,6 +24,9 @@ use crate::store::{Interrupt, PartitionSet, Store};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
+/// Rows fetched one by one, each followed by a run from the start, before a command waits for the disk under its locks: the cost
+/// of running again grows with the square of the rows.
+const FETCHES_MAX: u32 = 8;
 /// How often a command may run again for rows on disk. A command over a million cold rows is within it; more means that
 /// what was fetched did not stay, which is a fault of ours.
 const RUNS_MAX: u32 = 4_000_000;
@@ -78,18 +81,26 @@ fn run(
     match command.handler {
         Handler::Read(handler) => {
             let partitions = partitions_of(command, &request.args, store);
-            until_fetched(store, || {
+            until_fetched(store, |waits| {
                 let mut view = store.view(&partitions, request.now);
+                if waits {
+                    view.wait_for_disk();
+                }
                 let outcome = handler(request, &mut view);
-                note_lookups(request.service, view.take_lookups());
+                if !matches!(outcome, Err(Failure::Interrupt(_))) {
+                    note_lookups(request.service, view.take_lookups());
+                }
                 outcome.inspect_err(|failure| *ticket = enter(failure, request, session))
             })
         }
         Handler::Write(handler) => {
             let partitions = partitions_of(command, &request.args, store);
             let mut position = 0;
-            let outcome = until_fetched(store, || {
+            let outcome = until_fetched(store, |waits| {
                 let mut transaction = store.transaction(&partitions, request.now);
+                if waits {
+                    transaction.wait_for_disk();
+                }
                 let outcome = handler(request, &mut transaction);
                 let reply = outcome.inspect_err(|failure| *ticket = enter(failure, request, session))?;
                 position = transaction.commit();
@@ -101,7 +112,7 @@ fn run(
             }
             outcome
         }
-        Handler::Session(handler) => until_fetched(store, || handler(request, session)),
+        Handler::Session(handler) => until_fetched(store, |_| handler(request, session)),
         Handler::Container => Err(error::SYNTAX.into()),
     }
 }
@@ -126,20 +137,21 @@ fn enter(failure: &Failure, request: &Request, session: &Session) -> Option<Arc<
     }
 }
 
-/// Runs `run` again and again until all that it needs is in memory. The outcome is no interrupt.
+/// Runs `run` again and again until all that it needs is in memory; it is told whether it must wait for the disk under the
+/// locks, because fetching one row after the other has taken long enough. The outcome is no interrupt.
 #[inline]
-pub fn until_fetched(store: &Store, mut run: impl FnMut() -> Outcome) -> Outcome {
-    match run() {
+pub fn until_fetched(store: &Store, mut run: impl FnMut(bool) -> Outcome) -> Outcome {
+    match run(false) {
         Err(Failure::Interrupt(interrupt)) => run_again(store, interrupt, &mut run),
         outcome => outcome,
     }
 }
 
 #[cold]
-fn run_again(store: &Store, mut interrupt: Interrupt, run: &mut dyn FnMut() -> Outcome) -> Outcome {
-    for _ in 0..RUNS_MAX {
+fn run_again(store: &Store, mut interrupt: Interrupt, run: &mut dyn FnMut(bool) -> Outcome) -> Outcome {
+    for attempt in 0..RUNS_MAX {
         fetch(store, &interrupt)?;
-        interrupt = match run() {
+        interrupt = match run(attempt >= FETCHES_MAX) {
             Err(Failure::Interrupt(interrupt)) => interrupt,
             outcome => return outcome,
         };

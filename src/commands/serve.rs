@@ -71,7 +71,8 @@ fn run_ticket(
     let request = Request { args, database: ticket.database, now, settings, service };
     let mut position = 0;
     let started = service.clock.raw();
-    let outcome = until_fetched(&service.store, || run_once(entry.command, &request, &mut position));
+    let outcome =
+        until_fetched(&service.store, |waits| run_once(entry.command, &request, waits, &mut position));
     let reply = match outcome {
         Ok(reply) => reply,
         Err(Failure::Error(refusal)) if refusal != error::WRONG_TYPE => Reply::Error(refusal),
@@ -87,13 +88,22 @@ fn run_ticket(
     true
 }
 
-fn run_once(command: &Command, request: &Request, position: &mut u64) -> Outcome {
+fn run_once(command: &Command, request: &Request, waits: bool, position: &mut u64) -> Outcome {
     let store = &*request.service.store;
     let partitions = partitions_of(command, &request.args, store);
     match command.handler {
-        Handler::Read(handler) => handler(request, &mut store.view(&partitions, request.now)),
+        Handler::Read(handler) => {
+            let mut view = store.view(&partitions, request.now);
+            if waits {
+                view.wait_for_disk();
+            }
+            handler(request, &mut view)
+        }
         Handler::Write(handler) => {
             let mut transaction = store.transaction(&partitions, request.now);
+            if waits {
+                transaction.wait_for_disk();
+            }
             let reply = handler(request, &mut transaction)?;
             *position = transaction.commit();
             Ok(reply)

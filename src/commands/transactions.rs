@@ -139,8 +139,11 @@ fn run(request: &Request, session: &mut Session, queue: &[Queued]) -> Reply {
         all.union(partitions_of(step.entry.command, &step.args, &request.service.store))
     });
     let (mut replies, mut position) = (Vec::new(), 0);
-    let outcome = until_fetched(&request.service.store, || {
+    let outcome = until_fetched(&request.service.store, |waits| {
         let mut transaction = request.service.store.transaction(&partitions, request.now);
+        if waits {
+            transaction.wait_for_disk();
+        }
         if is_overtaken(session, &mut transaction)? {
             return Ok(Reply::NullArray);
         }

@@ -168,8 +168,8 @@ impl Store {
         Ok(store)
     }
 
-    /// Decides whether rows that are not in memory are read at once, under the lock, or fetched without it. Reading at once
-    /// costs a microsecond if the page is in the page cache, and that is where it is when all trees fit.
+    /// Decides whether rows that are not in memory are read at once, under the lock, or fetched without it. Nobody knows whether
+    /// a page is in the page cache: so they are fetched, unless the options say how much surely is.
     fn choose_how_to_read(&self) {
         let trees: u64 = self.environments.iter().map(|environment| environment.disk_bytes()).sum();
         let fetches = trees > self.options.load().fetch_beyond_bytes;
@@ -205,6 +205,11 @@ impl Store {
         };
         store.tick_clock();
         store
+    }
+
+    /// Whether rows that are not in memory are fetched without the locks.
+    fn fetches(&self) -> bool {
+        self.fetches.load(Ordering::Relaxed)
     }
 
     /// Changes the options.

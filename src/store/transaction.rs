@@ -97,6 +97,17 @@ pub struct View<'s> {
     access: AccessClock,
     hits: u32,
     misses: u32,
+    /// Reads the disk under the locks instead of giving an interrupt.
+    waits_for_disk: bool,
+}
+
+impl Drop for View<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.waits_for_disk {
+            self.set_fetches(self.store.fetches());
+        }
+    }
 }
 
 /// Where SCAN stands: slot and position within it.
@@ -108,7 +119,18 @@ impl<'s> View<'s> {
         guards: SmallVec<[MutexGuard<'s, Partition>; 1]>,
         now: i64,
     ) -> View<'s> {
-        View { store, guards, now, access: store.access_clock(), hits: 0, misses: 0 }
+        View { store, guards, now, access: store.access_clock(), hits: 0, misses: 0, waits_for_disk: false }
+    }
+
+    /// From here on rows are read from disk under the locks. For commands that need so many rows from there that running again
+    /// for each would take longer than to wait once.
+    pub fn wait_for_disk(&mut self) {
+        self.waits_for_disk = true;
+        self.set_fetches(false);
+    }
+
+    fn set_fetches(&mut self, fetches: bool) {
+        self.guards.iter_mut().for_each(|guard| guard.fetches = fetches);
     }
 
     /// Wall clock of this transaction, milliseconds since 1970.
