@@ -240,6 +240,14 @@ impl Partition {
         }
     }
 
+    /// How the key of this row was used up to now, if it is in memory.
+    pub fn use_of(&mut self, row: &Blob) -> Option<u32> {
+        let (id, _, _) = row::position_of(row.key());
+        let database = self.databases.iter_mut().find(|database| database.id == id)?;
+        let cell = database.rows.find(row.head().hash, row::name_of(row))?;
+        (!row::is_deletion(&cell.row)).then_some(cell.access)
+    }
+
     /// Applies one operation of a committed transaction. `prior` is what a key row replaces.
     #[inline]
     pub fn apply(&mut self, operation: Operation, prior: Option<Prior>, access: u32) {

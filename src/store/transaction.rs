@@ -593,7 +593,8 @@ impl<'s> Transaction<'s> {
     #[inline]
     pub fn commit(mut self) -> u64 {
         let store = self.view.store;
-        let access = self.view.access.fresh();
+        let clock = self.view.access;
+        let access = clock.fresh();
         if !self.has_changes() {
             return 0;
         }
@@ -603,7 +604,17 @@ impl<'s> Transaction<'s> {
             let mut staged = std::mem::take(&mut partition.staged);
             for Staged { operation, prior, hash } in staged.drain() {
                 let set = self.accesses.iter().rfind(|(of, _)| *of == hash);
-                let access = set.map_or(access, |(_, access)| *access);
+                let access = match (set, &operation) {
+                    (Some((_, access)), _) => *access,
+                    // Uses that were counted before a write still count after it.
+                    (None, Operation::Key(row)) if clock.lfu && prior.is_some() => {
+                        partition.use_of(row).map_or(access, |mut counted| {
+                            clock.touch(&mut counted);
+                            counted
+                        })
+                    }
+                    _ => access,
+                };
                 partition.apply(operation, prior, access);
             }
             partition.staged_databases.clear();

@@ -80,6 +80,10 @@ fn restore_keeps_how_a_key_was_used() {
     ];
     client.expect(&words, "OK");
     client.check(&[("OBJECT FREQ used", ":100"), ("OBJECT FREQ k", ":5")]);
+    // A write is a use like others: what was counted before stays.
+    client.check(&[("SET used w", "OK"), ("APPEND used w", ":2")]);
+    let counted = client.ask(&["OBJECT", "FREQ", "used"]).integer();
+    assert!((99..=102).contains(&counted), "{counted}");
 }
 
 #[test]
