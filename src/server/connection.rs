@@ -304,6 +304,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 Ok(Step::Empty(len)) => used += len,
                 Ok(Step::Command(len)) => {
                     self.session.input_len = bytes.len() - used;
+                    self.session.output_len = self.unsent_len();
                     match dispatch(turn, &mut self.session, self.parser.args(&bytes[used..])) {
                         Verdict::Done(reply) => {
                             used += len;

@@ -326,7 +326,7 @@ fn run(turn: Turn, session: &mut Session, call: &Call) -> Answer {
     };
     if matches!(call.entry.command.handler, Handler::Session(_)) {
         session.publish();
-        session.client.note_input(session.input_len);
+        session.client.note_buffers(session.input_len, session.output_len);
     }
     execute(call.entry, &request, session)
 }

@@ -166,8 +166,9 @@ impl Client {
         self.output_len.store(output_len, Ordering::Relaxed);
     }
 
-    /// Notes how much input there is while a command runs that might show it.
-    pub fn note_input(&self, input_len: usize) {
+    /// Notes how much input and output there is while a command runs that might show it.
+    pub fn note_buffers(&self, input_len: usize, output_len: usize) {
+        self.output_len.store(output_len, Ordering::Relaxed);
         self.input_len.store(input_len, Ordering::Relaxed);
     }
 

@@ -43,6 +43,8 @@ pub struct Session {
     pub client: Arc<Client>,
     /// Bytes received and not done yet, those of the command that runs included.
     pub input_len: usize,
+    /// Bytes of replies that are not sent yet, without that to the command that runs.
+    pub output_len: usize,
     /// The database selected.
     pub database: u16,
     /// The version of the protocol.
@@ -89,6 +91,7 @@ impl Session {
             id: client.id,
             client,
             input_len: 0,
+            output_len: 0,
             database: 0,
             version: Version::Resp2,
             name: Vec::new(),
