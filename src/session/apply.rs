@@ -30,7 +30,7 @@ pub fn store_options(settings: &Settings) -> Options {
             0 => process::machine_memory() / 4,
             bytes => bytes,
         },
-        fetch_beyond_bytes: 0,
+        fetch_beyond_bytes: process::machine_memory() / 2,
         policy: policy(settings.maxmemory_policy),
     }
 }

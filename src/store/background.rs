@@ -40,6 +40,7 @@ impl Background {
             }
         })?;
         background.spawn("checkpoint", run_checkpoints)?;
+        background.spawn("warm-up", Store::warm)?;
         Ok(background)
     }
 

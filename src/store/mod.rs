@@ -117,6 +117,8 @@ pub struct Store {
     sweep_age: AtomicU32,
     /// Rows that are not in memory are fetched without the lock: the trees do not fit into the page cache.
     fetches: AtomicBool,
+    /// The trees were read once since the start, or were empty then.
+    warmed: AtomicBool,
     /// Far more rows wait for a checkpoint than should: writers are held up.
     overloaded: AtomicBool,
     relief: (Mutex<()>, parking_lot::Condvar),
@@ -164,15 +166,33 @@ impl Store {
             notes,
             ..store
         };
+        let is_new = store.partitions.iter().all(|partition| partition.lock().tree.is_empty());
+        let never_fetches = store.options.load().fetch_beyond_bytes == u64::MAX;
+        store.warmed.store(is_new || never_fetches, Ordering::Relaxed);
         store.choose_how_to_read();
         Ok(store)
     }
 
-    /// Decides whether rows that are not in memory are read at once, under the lock, or fetched without it. Nobody knows whether
-    /// a page is in the page cache: so they are fetched, unless the options say how much surely is.
+    /// Reads the trees' files once, so that their pages are in the page cache, if they fit there. Ends early when `stop` is set.
+    fn warm(&self, stop: &AtomicBool) {
+        let trees: u64 = self.environments.iter().map(|environment| environment.disk_bytes()).sum();
+        if self.warmed.load(Ordering::Relaxed) || trees > self.options.load().fetch_beyond_bytes {
+            return;
+        }
+        for environment in &self.environments {
+            if let Err(error) = environment.read_through(stop) {
+                tracing::warn!("a tree's file could not be read ahead: {error}");
+            }
+        }
+        self.warmed.store(true, Ordering::Relaxed);
+        self.choose_how_to_read();
+    }
+
+    /// Decides whether rows that are not in memory are read at once, under the lock, or fetched without it. At once costs a
+    /// microsecond, if the page is in the page cache: where it is once the trees were warmed, as long as they fit.
     fn choose_how_to_read(&self) {
         let trees: u64 = self.environments.iter().map(|environment| environment.disk_bytes()).sum();
-        let fetches = trees > self.options.load().fetch_beyond_bytes;
+        let fetches = trees > self.options.load().fetch_beyond_bytes || !self.warmed.load(Ordering::Relaxed);
         if self.fetches.swap(fetches, Ordering::Relaxed) != fetches {
             self.partitions.iter().for_each(|partition| partition.lock().fetches = fetches);
         }
@@ -199,6 +219,7 @@ impl Store {
             access_now: AtomicU32::new(0),
             sweep_age: AtomicU32::new(u32::MAX),
             fetches: AtomicBool::new(false),
+            warmed: AtomicBool::new(true),
             overloaded: AtomicBool::new(false),
             relief: (Mutex::new(()), parking_lot::Condvar::new()),
             notes: Notes::default(),

@@ -16,8 +16,8 @@ pub struct Options {
     pub checkpoint_age_s: u32,
     /// Bytes of rows kept in memory, dirty ones included if there is room.
     pub row_cache_bytes: u64,
-    /// Size of the trees beyond which rows that are not in memory are fetched without the partition's lock; below, they are read
-    /// at once.
+    /// Size of the trees beyond which rows that are not in memory are fetched without the partition's lock; below, once they were read
+    /// through after the start, they are read at once. `u64::MAX` never fetches.
     pub fetch_beyond_bytes: u64,
     /// Which keys are evicted, for the access clock.
     pub policy: Policy,

@@ -26,9 +26,11 @@ use super::order::{self, LONGEST_PLAIN, SHORTENED};
 use crate::base::blob::{Blob, Head};
 use heed::types::Bytes;
 use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, RoTxn, WithoutTls};
+use std::io::Read;
 use std::ops::{Bound, ControlFlow};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Address space reserved for one environment; the file grows as it is filled.
 const MAP_BYTES: usize = 256 << 30;
@@ -145,6 +147,14 @@ impl Environment {
         bytes.extend_from_slice(row_key);
         bytes.extend_from_slice(value);
         Ok(Some(Blob::new(Head { hash, key_len: row_key.len() as u32, mark: 0 }, &bytes)))
+    }
+
+    /// Reads the whole file once, or until `stop` is set.
+    pub fn read_through(&self, stop: &AtomicBool) -> std::io::Result<()> {
+        let mut file = std::fs::File::open(self.env.path().join("data.mdb"))?;
+        let mut buffer = vec![0; 1 << 20];
+        while !stop.load(Ordering::Acquire) && file.read(&mut buffer)? > 0 {}
+        Ok(())
     }
 
     /// Bytes of the file on disk.
