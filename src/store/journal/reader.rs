@@ -19,8 +19,6 @@ pub struct Recovered {
     pub end: u64,
     /// First position of the last segment, if there is one.
     pub last_segment: Option<u64>,
-    /// Records read.
-    pub records: u64,
     /// Bytes of a torn tail that were cut.
     pub cut: u64,
 }
@@ -77,7 +75,7 @@ pub fn read_all(
             }
             return Err(damaged(&path, 0, "its header is not one of ours"));
         }
-        let good = read_segment(&bytes, start, &mut found.records, &mut apply)?;
+        let good = read_segment(&bytes, start, &mut apply)?;
         let rest = bytes.len() - good;
         if rest > 0 {
             if !is_last || has_record(&bytes[good + 1..]) {
@@ -98,7 +96,6 @@ pub fn read_all(
 fn read_segment(
     bytes: &Arc<Vec<u8>>,
     start: u64,
-    records: &mut u64,
     apply: &mut impl FnMut(Record) -> Result<(), JournalError>,
 ) -> Result<usize, JournalError> {
     let mut at = HEADER_BYTES as usize;
@@ -106,7 +103,6 @@ fn read_segment(
         let len = payload.len();
         let position = start + at as u64 - HEADER_BYTES;
         apply(Record { position, segment: Arc::clone(bytes), start: at + 8, len })?;
-        *records += 1;
         at += 8 + len;
     }
     Ok(at)

@@ -33,11 +33,6 @@ const WORTH_ROLLING: u64 = 1 << 20;
 /// A buffer that has grown larger is given back after it was written.
 const KEPT_BUFFER: usize = 4 << 20;
 
-#[derive(Default)]
-struct Buffer {
-    bytes: Vec<u8>,
-}
-
 /// The segment that is written.
 struct Current {
     file: Arc<File>,
@@ -60,7 +55,8 @@ struct Current {
 /// The node's journal.
 pub struct Journal {
     folder: PathBuf,
-    buffer: Mutex<Buffer>,
+    /// Records not yet written.
+    buffer: Mutex<Vec<u8>>,
     current: Mutex<Current>,
     appended: AtomicU64,
     written: AtomicU64,
@@ -127,8 +123,8 @@ impl Journal {
     /// Appends a record whose payload `fill` writes. Returns the position behind it.
     #[inline]
     pub fn append(&self, fill: impl FnOnce(&mut Vec<u8>)) -> u64 {
-        let mut buffer = self.buffer.lock();
-        let bytes = &mut buffer.bytes;
+        let mut guard = self.buffer.lock();
+        let bytes = &mut *guard;
         let start = bytes.len();
         bytes.extend_from_slice(&[0; 8]);
         fill(bytes);
@@ -161,12 +157,12 @@ impl Journal {
             self.await_late_sync(&mut current)?;
         }
         let spare = std::mem::take(&mut current.spare);
-        let mut bytes = std::mem::replace(&mut self.buffer.lock().bytes, spare);
+        let mut bytes = std::mem::replace(&mut *self.buffer.lock(), spare);
         if let Err(error) = self.write_bytes(&mut current, &bytes) {
             // Nothing is lost: what came in meanwhile goes behind what could not be written.
             let mut buffer = self.buffer.lock();
-            bytes.extend_from_slice(&buffer.bytes);
-            buffer.bytes = bytes;
+            bytes.extend_from_slice(&buffer);
+            *buffer = bytes;
             self.full.store(true, Ordering::Release);
             return Err(error);
         }
