@@ -115,6 +115,7 @@ impl Store {
     /// The partition that should be checkpointed next, if one should.
     fn due_for_checkpoint(&self) -> Option<PartitionId> {
         let options = self.options.load();
+        // Read first: a partition may be written to afterwards, so that its oldest change is behind this.
         let (position, now) = (self.journal.as_ref()?.appended(), self.clock_s.load(Ordering::Relaxed));
         let mut overlay = 0;
         let (mut oldest, mut largest, mut emptied) = (None, None, None);
@@ -132,7 +133,7 @@ impl Store {
         let ((since, second), oldest) = oldest?;
         let id = if emptied.is_some() {
             emptied
-        } else if position - since > options.checkpoint_journal_bytes {
+        } else if position.saturating_sub(since) > options.checkpoint_journal_bytes {
             Some(oldest)
         } else if overlay > options.checkpoint_overlay_bytes {
             largest.map(|(_, id)| id)
