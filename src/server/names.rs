@@ -58,6 +58,7 @@ pub fn disk_refuses(refusal: &Refusal) -> ErrorReply {
         Refusal::Failed(reason) => {
             ErrorReply::new(format!("MISCONF Errors writing to the journal, changes are refused: {reason}"))
         }
+        Refusal::Damaged(reason) => ErrorReply::new(format!("MISCONF Changes are refused: {reason}")),
     }
 }
 

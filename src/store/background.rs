@@ -40,7 +40,11 @@ impl Background {
             }
         })?;
         background.spawn("checkpoint", run_checkpoints)?;
-        background.spawn("warm-up", Store::warm)?;
+        background.spawn("warm-up", |store, stop| {
+            store.warm(stop);
+            // Damage is remembered and logged where it is found; here is nobody to tell.
+            let _ = store.check_trees(stop);
+        })?;
         Ok(background)
     }
 
@@ -114,6 +118,9 @@ impl Store {
 
     /// The partition that should be checkpointed next, if one should.
     fn due_for_checkpoint(&self) -> Option<PartitionId> {
+        if self.damage.get().is_some() {
+            return None;
+        }
         let options = self.options.load();
         // Read first: a partition may be written to afterwards, so that its oldest change is behind this.
         let (position, now) = (self.journal.as_ref()?.appended(), self.clock_s.load(Ordering::Relaxed));

@@ -53,8 +53,8 @@ use parking_lot::{Mutex, MutexGuard};
 use partition::Partition;
 use smallvec::SmallVec;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 use tree::Environment;
 
@@ -87,6 +87,8 @@ pub enum Refusal {
     DiskFull,
     /// The journal cannot be written or synced any more: every write is refused.
     Failed(String),
+    /// A tree is damaged, so that nothing can be written to it: every write is refused.
+    Damaged(String),
 }
 
 /// When a reply to a flushed write may be sent.
@@ -123,6 +125,8 @@ pub struct Store {
     overloaded: AtomicBool,
     relief: (Mutex<()>, parking_lot::Condvar),
     notes: Notes,
+    /// What is damaged, once something was found to be.
+    damage: OnceLock<String>,
 }
 
 /// Totals for [`StoreStatus`].
@@ -171,6 +175,19 @@ impl Store {
         store.warmed.store(is_new || never_fetches, Ordering::Relaxed);
         store.choose_how_to_read();
         Ok(store)
+    }
+
+    /// Checks every page of every tree against its checksum. Ends early when `stop` is set.
+    ///
+    /// # Errors
+    /// What is damaged. From then on writes are refused; rows on pages that are whole are still served.
+    pub fn check_trees(&self, stop: &AtomicBool) -> Result<(), TreeError> {
+        let checked = self.environments.iter().try_for_each(|environment| environment.check_all(stop));
+        if let Err(error) = &checked {
+            tracing::error!("{error}; rows on whole pages can be read, changes are refused");
+            let _ = self.damage.set(error.0.clone());
+        }
+        checked
     }
 
     /// Reads the trees' files once, so that their pages are in the page cache, if they fit there. Ends early when `stop` is set.
@@ -223,6 +240,7 @@ impl Store {
             overloaded: AtomicBool::new(false),
             relief: (Mutex::new(()), parking_lot::Condvar::new()),
             notes: Notes::default(),
+            damage: OnceLock::new(),
         };
         store.tick_clock();
         store
@@ -325,6 +343,9 @@ impl Store {
         if let Some(failure) = journal.failure() {
             return Some(Refusal::Failed(failure.0));
         }
+        if let Some(damage) = self.damage.get() {
+            return Some(Refusal::Damaged(damage.clone()));
+        }
         journal.is_full().then_some(Refusal::DiskFull)
     }
 
@@ -360,6 +381,9 @@ impl Store {
 
     /// Checkpoints partitions until all are done or `deadline` is over. What is left is replayed from the journal at the next start.
     pub fn checkpoint_before(&self, deadline: Instant) -> Result<(), TreeError> {
+        if self.damage.get().is_some() {
+            return Ok(()); // the journal has it all; whoever repairs the trees begins there
+        }
         let ids = (0..self.partition_count()).map(PartitionId).take_while(|_| Instant::now() < deadline);
         ids.map(|id| self.checkpoint_and_note(id)).try_for_each(|done| done.map(|_| ()))
     }
@@ -434,6 +458,7 @@ impl Store {
             last_checkpoint_ms: notes.last_checkpoint_ms.load(Ordering::Relaxed),
             last_save_s: notes.last_save_s.load(Ordering::Relaxed),
             checkpoint_error: notes.checkpoint_error.lock().clone(),
+            damage: self.damage.get().cloned(),
             recovered_records: notes.recovered_records,
             recovered_cut_bytes: notes.recovered_cut_bytes,
             ..StoreStatus::default()

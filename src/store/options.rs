@@ -72,6 +72,8 @@ pub struct StoreStatus {
     pub last_save_s: i64,
     /// Whether the last checkpoint failed, and why.
     pub checkpoint_error: Option<String>,
+    /// What is damaged, once something was found to be.
+    pub damage: Option<String>,
     /// Emptied databases and dropped collections that are not yet removed.
     pub garbage_pending: u64,
     /// Records replayed at the start.

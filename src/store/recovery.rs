@@ -1,7 +1,7 @@
 //! Opening a data folder: trees as they are, then the journal from each tree's LSN on.
 //!
 //! ```text
-//! node.toml            format = 1, partitions = N, node = <id>; locked while the server runs
+//! node.toml            format, partitions, node (its id), check (CRC-32C of the lines before); locked while the server runs
 //! journal/             see store::journal
 //! partitions/NNNN/     one LMDB environment a partition, see store::tree
 //! ```
@@ -10,19 +10,22 @@ use super::journal::{self, JournalError, Record, Recovered, Section};
 use super::partition::{Database, Partition, Prior};
 use super::record::Operation;
 use super::row;
-use super::tree::{Environment, Tree, TreeError};
+use super::tree::{Environment, Tree, TreeError, WHAT_TO_DO};
 use super::{Interrupt, deadlines, table, watch};
 use crate::base::ids::{Epoch, Lsn, PartitionId};
 use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::Read;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 /// The version of the data folder this program writes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+/// How the line of `node.toml` begins that checks the others.
+const CHECK: &str = "check = ";
 /// Threads that apply the journal at most.
 const REPLAY_THREADS_MAX: usize = 8;
 /// Parts of transactions handed to a thread at a time.
@@ -83,16 +86,31 @@ pub struct Opened {
 /// Opens the data folder `folder`, or makes it with `partitions` partitions. Partitions have `databases` databases at least.
 pub fn open(folder: &Path, partitions: u16, databases: u16) -> Result<Opened, OpenError> {
     let manifest = open_manifest(folder, partitions)?;
+    let journal_folder = folder.join("journal");
+    // The journal's folder is made when all partitions were: from then on each has its tree.
+    let is_made = journal_folder.exists();
     let mut environments = Vec::new();
     let mut opened = Vec::new();
     for id in 0..manifest.partitions {
-        let environment = Environment::open(&folder.join("partitions").join(format!("{id:04}")))?;
+        let path = folder.join("partitions").join(format!("{id:04}"));
+        if is_made && !path.join("data.mdb").exists() {
+            return Err(OpenError(format!("{}/data.mdb is missing. {WHAT_TO_DO}", path.display())));
+        }
+        let environment = Environment::open(&path)?;
         opened.push(open_partition(PartitionId(id), &environment, databases)?);
         environments.push(environment);
     }
-    let journal_folder = folder.join("journal");
     std::fs::create_dir_all(&journal_folder).map_err(|error| failed("create", &journal_folder, &error))?;
+    let known = opened.iter().any(|partition| partition.lsn > Lsn(0));
     let (recovered, replayed) = replay_journal(&journal_folder, &mut opened)?;
+    if known && recovered.last_segment.is_none() {
+        return Err(OpenError(format!("{} has no segment file. {WHAT_TO_DO}", journal_folder.display())));
+    }
+    for (partition, environment) in opened.iter().zip(&environments) {
+        if let Some(lsn) = environment.must_reach().filter(|lsn| partition.lsn < *lsn) {
+            return Err(lacks_transactions(partition, lsn));
+        }
+    }
     let partitions = opened.into_iter().map(Mutex::new).collect();
     Ok(Opened { manifest, partitions, environments, recovered, replayed })
 }
@@ -227,10 +245,7 @@ fn replay(partition: &mut Partition, position: u64, section: Section) -> Result<
         return Ok(false);
     }
     if section.lsn.0 != partition.lsn.0 + 1 {
-        return Err(JournalError(format!(
-            "the journal lacks transactions of partition {}: {} follows {}. A segment file is missing",
-            partition.id, section.lsn, partition.lsn
-        )));
+        return Err(JournalError(lacks_transactions(partition, section.lsn).0));
     }
     (partition.lsn, partition.epoch) = (section.lsn, section.epoch);
     partition.dirty_since.get_or_insert((position, 0));
@@ -242,6 +257,14 @@ fn replay(partition: &mut Partition, position: u64, section: Section) -> Result<
         partition.apply(operation, prior, 0);
     }
     Ok(true)
+}
+
+fn lacks_transactions(partition: &Partition, next: Lsn) -> OpenError {
+    OpenError(format!(
+        "the journal lacks transactions of partition {}: behind {} should follow what leads to {next}. A segment file is \
+         missing, or the end of the tree's checksums is damaged. {WHAT_TO_DO}",
+        partition.id, partition.lsn
+    ))
 }
 
 fn prior_of(partition: &mut Partition, made: &crate::base::blob::Blob) -> Result<Option<Prior>, Interrupt> {
@@ -265,26 +288,30 @@ fn open_manifest(folder: &Path, partitions: u16) -> Result<Manifest, OpenError> 
             folder.display()
         ))
     })?;
-    let mut text = String::new();
-    file.read_to_string(&mut text).map_err(|error| failed("read", &path, &error))?;
-    if text.is_empty() {
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(|error| failed("read", &path, &error))?;
+    let text = String::from_utf8_lossy(&bytes);
+    let is_whole = text.rfind(CHECK).is_some_and(|at| sealed(&text[..at]) == text);
+    // It is on disk before anything else is made; without anything else it was never finished.
+    if !is_whole && !folder.join("journal").exists() && !folder.join("partitions").exists() {
         let node: String = format!("{:016x}{:04x}", rand::random::<u64>(), rand::random::<u16>());
-        let text = format!("format = {FORMAT}\npartitions = {partitions}\nnode = \"{node}\"\n");
-        let write = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
-        let synced = write.and_then(|()| File::open(folder)?.sync_all());
+        let text = sealed(&format!("format = {FORMAT}\npartitions = {partitions}\nnode = \"{node}\"\n"));
+        let write = file.set_len(0).and_then(|()| file.write_all_at(text.as_bytes(), 0));
+        let synced = write.and_then(|()| file.sync_all()).and_then(|()| File::open(folder)?.sync_all());
         synced.map_err(|error| failed("write", &path, &error))?;
         return Ok(Manifest { partitions, node, _lock: file });
     }
     let value = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.trim_start().strip_prefix('='));
-        line.map(|value| value.trim().trim_matches('"').to_owned())
-            .ok_or_else(|| OpenError(format!("{} has no line for {name}", path.display())))
+        line.map(|value| value.trim().trim_matches('"').to_owned()).ok_or_else(|| {
+            OpenError(format!("{} has no line for {name}. Restore it from a copy", path.display()))
+        })
     };
     let format = value("format")?;
-    if format != FORMAT.to_string() {
+    if format != FORMAT.to_string() || !is_whole {
         return Err(OpenError(format!(
-            "{} has format {format}, this program knows {FORMAT}",
-            folder.display()
+            "{} is damaged, or of another version than {FORMAT}, which this program knows. Restore it from a copy of the data folder",
+            path.display()
         )));
     }
     let count: u16 = value("partitions")?
@@ -296,6 +323,11 @@ fn open_manifest(folder: &Path, partitions: u16) -> Result<Manifest, OpenError> 
         tracing::warn!("the data has {count} partitions; the configured {partitions} concern new data only");
     }
     Ok(Manifest { partitions: count, node: value("node")?, _lock: file })
+}
+
+/// The lines of `node.toml` with the one that checks them.
+fn sealed(lines: &str) -> String {
+    format!("{lines}{CHECK}\"{:08x}\"\n", crc32c::crc32c(lines.as_bytes()))
 }
 
 fn failed(what: &str, path: &Path, error: &std::io::Error) -> OpenError {

@@ -180,6 +180,7 @@ pub fn larder(facts: &Facts, lines: &mut Lines) {
     lines.add("larder_checkpointed_rows", store.checkpointed_rows);
     lines.add("larder_last_checkpoint_ms", store.last_checkpoint_ms);
     lines.add("larder_last_checkpoint_error", store.checkpoint_error.as_deref().unwrap_or(""));
+    lines.add("larder_damage", store.damage.as_deref().unwrap_or(""));
     lines.add("larder_garbage_pending", store.garbage_pending);
     lines.add("larder_recovered_records", store.recovered_records);
     lines.add("larder_recovered_cut_bytes", store.recovered_cut_bytes);

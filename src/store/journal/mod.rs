@@ -9,6 +9,7 @@
 //!   records  payload length (4, LE) · CRC-32C of length and payload (4, LE) · payload
 //! payload:   number of sections, then for each partition concerned
 //!            partition · epoch · LSN · number of operations, then the operations (see `record`); numbers are LEB128
+//!            or a mark: number of sections 0 · b"synced" (6). What stands before it is on disk
 //! ```
 //!
 //! Invariants:
@@ -16,6 +17,8 @@
 //! - a transaction over several partitions is one record: a crash keeps all of it or none;
 //! - a failed write keeps the buffer; the next write starts where the last good one ended, so no torn record is followed by a whole
 //!   one; a failed sync makes the journal refuse everything until restart (the kernel may have dropped the pages);
+//! - behind a sync a mark is written, unless records follow at once: so a record that was synced has a whole one behind it, and if
+//!   it is damaged it is not taken for a torn tail;
 //! - disk space is reserved ahead of the records, so that a full disk is noticed before a transaction is accepted.
 
 mod reader;

@@ -8,6 +8,7 @@ use super::record::Section;
 use super::record::{decode_payload, only_partition};
 use super::segment::{self, HEADER_BYTES, failed};
 use crate::base::ids::PartitionId;
+use crate::store::tree::WHAT_TO_DO;
 use std::fs::OpenOptions;
 use std::path::Path;
 use std::sync::Arc;
@@ -131,8 +132,7 @@ fn has_record(bytes: &[u8]) -> bool {
 
 fn damaged(path: &Path, at: usize, why: &str) -> JournalError {
     JournalError(format!(
-        "the journal is damaged: {} at byte {at}: {why}. Restore this file from a copy, or move the data folder aside; \
-         nothing was changed",
+        "the journal is damaged: {} at byte {at}: {why}. Nothing was changed. {WHAT_TO_DO}",
         path.display()
     ))
 }

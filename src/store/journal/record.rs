@@ -84,10 +84,19 @@ pub fn put_number(out: &mut Vec<u8>, mut number: u64) {
     out.push(number as u8);
 }
 
+/// Appends the payload of a mark: a record of no sections. It is longer than the zeros that a record may be taken for.
+pub fn put_mark(out: &mut Vec<u8>) {
+    put_number(out, 0);
+    out.extend_from_slice(MARK);
+}
+
 /// Reads a record's payload; `None` if the bytes are not what this version writes.
 pub fn decode_payload(payload: &[u8]) -> Option<Vec<Section>> {
     let mut input = Input(payload);
     let count = input.number()?;
+    if count == 0 {
+        return (input.0 == MARK).then(Vec::new);
+    }
     let sections = (0..count).map(|_| decode_section(&mut input)).collect::<Option<Vec<_>>>()?;
     input.0.is_empty().then_some(sections)
 }
@@ -145,6 +154,9 @@ fn row_operation(is_key: bool, bytes: &[u8], key_len: usize, mark: u32) -> Optio
     }
     (mark == row::DELETED || row::decode_value(row.value()).is_some()).then_some(Operation::Key(row))
 }
+
+/// Behind the number of sections, which is none.
+const MARK: &[u8] = b"synced";
 
 struct Input<'a>(&'a [u8]);
 

@@ -1,5 +1,6 @@
 //! Appends, writes and syncs.
 
+use super::record::put_mark;
 use super::segment::{self, HEADER_BYTES, SEGMENT_BYTES};
 use super::{JournalError, Recovered};
 use parking_lot::{Condvar, Mutex};
@@ -123,17 +124,9 @@ impl Journal {
     /// Appends a record whose payload `fill` writes. Returns the position behind it.
     #[inline]
     pub fn append(&self, fill: impl FnOnce(&mut Vec<u8>)) -> u64 {
-        let mut guard = self.buffer.lock();
-        let bytes = &mut *guard;
-        let start = bytes.len();
-        bytes.extend_from_slice(&[0; 8]);
-        fill(bytes);
-        let len =
-            u32::try_from(bytes.len() - start - 8).expect("a transaction's rows are limited far below 4 GB");
-        bytes[start..start + 4].copy_from_slice(&len.to_le_bytes());
-        let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[start..start + 4]), &bytes[start + 8..]);
-        bytes[start + 4..start + 8].copy_from_slice(&crc.to_le_bytes());
-        let position = self.appended.load(Ordering::Relaxed) + u64::from(len) + 8;
+        let mut bytes = self.buffer.lock();
+        let len = append_record(&mut bytes, fill);
+        let position = self.appended.load(Ordering::Relaxed) + len;
         self.appended.store(position, Ordering::Release);
         position
     }
@@ -259,11 +252,33 @@ impl Journal {
         }
         self.synced.fetch_max(end, Ordering::AcqRel);
         self.current.lock().syncing_since = None;
+        self.mark_synced(end);
         self.relieved.notify_all();
         if let Some(tell) = &*self.after_sync.lock() {
             tell(end);
         }
         Ok(())
+    }
+
+    /// Writes a mark behind what was synced, if nothing was appended since: what stands before a mark is no torn tail, and
+    /// damage there is told from one. The mark itself may be lost.
+    fn mark_synced(&self, end: u64) {
+        let mut current = self.current.lock();
+        let mut buffer = self.buffer.lock();
+        if !buffer.is_empty() || current.end != end || current.start == end {
+            return;
+        }
+        append_record(&mut buffer, put_mark);
+        let len = buffer.len() as u64;
+        let offset = HEADER_BYTES + end - current.start;
+        if current.file.write_all_at(&buffer, offset).is_ok() {
+            current.end += len;
+            self.appended.fetch_add(len, Ordering::AcqRel);
+            self.written.fetch_add(len, Ordering::AcqRel);
+            // Nothing that matters stands behind `end`.
+            self.synced.fetch_max(end + len, Ordering::AcqRel);
+        }
+        buffer.clear();
     }
 
     /// Syncs if `position` is not durable yet.
@@ -387,6 +402,20 @@ impl Journal {
     pub fn failure(&self) -> Option<JournalError> {
         self.failed.load(Ordering::Acquire).then(|| self.failure.lock().clone()).flatten()
     }
+}
+
+/// Appends a record whose payload `fill` writes. Returns its length.
+#[inline]
+fn append_record(bytes: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) -> u64 {
+    let start = bytes.len();
+    bytes.extend_from_slice(&[0; 8]);
+    fill(bytes);
+    let len =
+        u32::try_from(bytes.len() - start - 8).expect("a transaction's rows are limited far below 4 GB");
+    bytes[start..start + 4].copy_from_slice(&len.to_le_bytes());
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[start..start + 4]), &bytes[start + 8..]);
+    bytes[start + 4..start + 8].copy_from_slice(&crc.to_le_bytes());
+    u64::from(len) + 8
 }
 
 #[cfg(test)]

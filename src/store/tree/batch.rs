@@ -1,6 +1,6 @@
 //! What a checkpoint writes, in one LMDB transaction, and the removal of rows that are nobody's.
 
-use super::{Environment, Rows, TreeError};
+use super::{Environment, META, Rows, TreeError};
 use crate::base::blob::Blob;
 use crate::base::ids::{Epoch, Lsn, Uid};
 use crate::store::order::{self, LONGEST_PLAIN, SHORTENED};
@@ -8,8 +8,9 @@ use crate::store::partition::Counters;
 use crate::store::row::{self, Kind};
 use heed::{RoTxn, RwTxn};
 use std::ops::Bound;
+use std::sync::atomic::Ordering;
 
-const STATE_KEY: &[u8] = b"state";
+pub const STATE_KEY: &[u8] = b"state";
 const STATE_VERSION: u8 = 1;
 
 /// What a tree knows of itself.
@@ -46,7 +47,8 @@ impl State {
         bytes
     }
 
-    fn decode(bytes: &[u8]) -> Option<State> {
+    /// The state that [`State::encode`] wrote.
+    pub fn decode(bytes: &[u8]) -> Option<State> {
         let mut rest = bytes;
         let mut take = |len: usize| -> Option<u64> {
             let (head, tail) = rest.split_at_checked(len)?;
@@ -87,6 +89,7 @@ pub struct Batch<'a> {
 impl Environment {
     /// What the tree knows of itself; `None` if it is new.
     pub fn state(&self) -> Result<Option<State>, TreeError> {
+        self.check_way(META, STATE_KEY)?;
         let snapshot = self.env.read_txn()?;
         let Some(bytes) = self.meta.get(&snapshot, STATE_KEY)? else { return Ok(None) };
         State::decode(bytes)
@@ -96,7 +99,7 @@ impl Environment {
 
     /// Writes a batch and syncs it to disk. On error nothing is changed.
     pub fn write(&self, batch: &Batch) -> Result<(), TreeError> {
-        let mut transaction = self.env.write_txn()?;
+        let mut transaction = self.begin()?;
         write_rows(&self.keys, &mut transaction, batch.keys)?;
         write_rows(&self.items, &mut transaction, batch.items)?;
         for (key, stands) in &batch.deadlines {
@@ -114,16 +117,19 @@ impl Environment {
         }
         self.meta.put(&mut transaction, STATE_KEY, &batch.state.encode())?;
         transaction.commit()?;
-        Ok(())
+        self.record_commit()
     }
 
     /// Removes up to `budget` rows that are nobody's. Returns whether there may be more.
     pub fn collect_garbage(&self, budget: usize) -> Result<bool, TreeError> {
+        if !self.all_checked.load(Ordering::Acquire) {
+            return Ok(false); // once all pages were checked there is time enough
+        }
         let snapshot = self.env.read_txn()?;
         let Some((first, _)) = self.garbage.first(&snapshot)? else { return Ok(false) };
         let prefix = first.to_vec();
         drop(snapshot);
-        let mut transaction = self.env.write_txn()?;
+        let mut transaction = self.begin()?;
         let mut left = budget;
         let done = if let Ok(id) = <[u8; 4]>::try_from(&prefix[..]) {
             self.remove_database(&mut transaction, id, &mut left)?
@@ -134,6 +140,7 @@ impl Environment {
             self.garbage.delete(&mut transaction, &prefix)?;
         }
         transaction.commit()?;
+        self.record_commit()?;
         Ok(true)
     }
 

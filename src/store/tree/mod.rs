@@ -11,6 +11,7 @@
 //! garbage    uid (12) of a dropped collection, or id (4) of an emptied database -> kind (1) or nothing
 //! meta       b"state"                                        -> see `State`
 //! ```
+//! LMDB's file has no checksums; ours stand beside it (see `checksums`), and every page is checked before LMDB is led to it.
 //! A key longer than [`order::LONGEST_PLAIN`] stands shortened; its value then begins with its length (4) and itself.
 //!
 //! Invariants:
@@ -18,14 +19,21 @@
 //! - no environment is opened twice (a file lock on the data folder sees to other processes).
 
 mod batch;
+mod checksums;
+mod page;
 
 pub use batch::{Batch, State};
+pub use checksums::WHAT_TO_DO;
 
 use super::Interrupt;
 use super::order::{self, LONGEST_PLAIN, SHORTENED};
 use crate::base::blob::{Blob, Head};
+use crate::base::ids::Lsn;
+use checksums::{Checksums, Opening};
 use heed::types::Bytes;
-use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, RoTxn, WithoutTls};
+use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, RoTxn, RwTxn, WithoutTls};
+use parking_lot::Mutex;
+use std::fs::File;
 use std::io::Read;
 use std::ops::{Bound, ControlFlow};
 use std::path::Path;
@@ -70,6 +78,23 @@ pub enum TreeName {
     Deadlines,
 }
 
+impl TreeName {
+    /// The name, as LMDB has it.
+    const fn name(self) -> &'static str {
+        match self {
+            TreeName::Keys => "keys",
+            TreeName::Items => "items",
+            TreeName::Deadlines => "deadlines",
+        }
+    }
+}
+
+const GARBAGE: &str = "garbage";
+const META: &str = "meta";
+/// All named trees.
+const NAMES: [&str; 5] =
+    [TreeName::Keys.name(), TreeName::Items.name(), TreeName::Deadlines.name(), GARBAGE, META];
+
 type Rows = Database<'static, Bytes, Bytes>;
 
 /// An open environment.
@@ -80,6 +105,9 @@ pub struct Environment {
     deadlines: Rows,
     garbage: Rows,
     meta: Rows,
+    checksums: Mutex<Checksums>,
+    /// All pages were checked: nobody need look again.
+    all_checked: AtomicBool,
 }
 
 impl Environment {
@@ -89,7 +117,10 @@ impl Environment {
         reason = "LMDB maps a file that others could change; the data folder's lock keeps them out"
     )]
     pub fn open(path: &Path) -> Result<Arc<Environment>, TreeError> {
-        std::fs::create_dir_all(path).map_err(|error| TreeError(format!("{}: {error}", path.display())))?;
+        let failed = |what: &str, error| TreeError(format!("cannot {what} {}: {error}", path.display()));
+        std::fs::create_dir_all(path).map_err(|error| failed("create", error))?;
+        let mut checksums = Checksums::open(path)?;
+        let opening = checksums.settle()?;
         let open = |map_bytes| {
             let mut options = EnvOpenOptions::new().read_txn_without_tls();
             options.map_size(map_bytes).max_dbs(8).max_readers(64);
@@ -103,21 +134,93 @@ impl Environment {
             tracing::warn!("{}: {error}; trying with less address space", path.display());
             open(MAP_BYTES_LIMITED)
         })?;
-        let names = ["keys", "items", "deadlines", "garbage", "meta"];
+        checksums.attach()?;
+        for name in NAMES {
+            checksums.check_way(name.as_bytes(), &[])?;
+        }
         let transaction = env.write_txn()?;
         let made = env.create_databases_and_commit(transaction, |opener, transaction| {
             let mut create = |name| opener.create_database::<Bytes, Bytes>(transaction, Some(name));
-            let all = (
-                create(names[0])?,
-                create(names[1])?,
-                create(names[2])?,
-                create(names[3])?,
-                create(names[4])?,
-            );
+            let [keys, items, deadlines, garbage, meta] = NAMES;
+            let all = (create(keys)?, create(items)?, create(deadlines)?, create(garbage)?, create(meta)?);
             Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit(all))
         })?;
         let (keys, items, deadlines, garbage, meta) = made.unwrap_commit();
-        Ok(Arc::new(Environment { env, keys, items, deadlines, garbage, meta }))
+        let all_checked = AtomicBool::new(opening == Opening::New);
+        let environment = Environment {
+            env,
+            keys,
+            items,
+            deadlines,
+            garbage,
+            meta,
+            checksums: Mutex::new(checksums),
+            all_checked,
+        };
+        if opening == Opening::New {
+            environment.record_commit()?;
+            let parent = path.parent().unwrap_or(path);
+            let sync = |folder| File::open(folder).and_then(|folder| folder.sync_all());
+            sync(path).and_then(|()| sync(parent)).map_err(|error| failed("sync", error))?;
+        }
+        Ok(Arc::new(environment))
+    }
+
+    /// The LSN that the journal must reach, because a commit up to it was taken back.
+    pub fn must_reach(&self) -> Option<Lsn> {
+        self.checksums.lock().unfinished().map(|state| state.lsn)
+    }
+
+    /// Checks every page that was not checked yet, or until `stop` is set.
+    pub fn check_all(&self, stop: &AtomicBool) -> Result<(), TreeError> {
+        if !self.all_checked.load(Ordering::Acquire) {
+            self.check_from_the_roots(stop)?;
+            self.all_checked.store(!stop.load(Ordering::Acquire), Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Level by level, each in the order of the file.
+    fn check_from_the_roots(&self, stop: &AtomicBool) -> Result<(), TreeError> {
+        let mut level = self.checksums.lock().roots();
+        while !level.is_empty() {
+            level.sort_unstable();
+            let mut below = Vec::new();
+            for number in level {
+                if stop.load(Ordering::Acquire) {
+                    return Ok(());
+                }
+                self.checksums.lock().check_and_list(number, &mut below)?;
+            }
+            level = below;
+        }
+        Ok(())
+    }
+
+    /// Checks what LMDB will read on its way to `key`. Returns where the part of the tree begins that was not checked.
+    fn check_way(&self, name: &str, key: &[u8]) -> Result<Option<Vec<u8>>, TreeError> {
+        if self.all_checked.load(Ordering::Acquire) {
+            return Ok(None);
+        }
+        let mut checksums = self.checksums.lock();
+        let Some(next) = checksums.check_way(name.as_bytes(), key)? else { return Ok(None) };
+        // LMDB looks at the row behind the last one wanted, to see that it is behind.
+        checksums.check_way(name.as_bytes(), &next)?;
+        Ok(Some(next))
+    }
+
+    /// Begins to write: what was written before is recorded, and what stands there is whole.
+    fn begin(&self) -> Result<RwTxn<'_>, TreeError> {
+        self.check_all(&AtomicBool::new(false))?;
+        self.checksums.lock().flush()?;
+        Ok(self.env.write_txn()?)
+    }
+
+    /// Records the checksums of what was committed.
+    fn record_commit(&self) -> Result<(), TreeError> {
+        let mut checksums = self.checksums.lock();
+        checksums.advance()?;
+        checksums.flush()
     }
 
     fn rows(&self, tree: TreeName) -> &Rows {
@@ -141,7 +244,9 @@ impl Environment {
         row_key: &[u8],
         hash: u64,
     ) -> Result<Option<Blob>, TreeError> {
-        let Some(value) = self.rows(tree).get(snapshot, &order::tree_key(row_key))? else { return Ok(None) };
+        let key = order::tree_key(row_key);
+        self.check_way(tree.name(), &key)?;
+        let Some(value) = self.rows(tree).get(snapshot, &key)? else { return Ok(None) };
         let value = if row_key.len() > LONGEST_PLAIN { lengthen(value)?.1 } else { value };
         let mut bytes = Vec::with_capacity(row_key.len() + value.len());
         bytes.extend_from_slice(row_key);
@@ -178,6 +283,8 @@ impl Tree {
     /// The tree in `environment`, as it is now.
     pub fn open(environment: &Arc<Environment>) -> Result<Tree, TreeError> {
         let snapshot = environment.env.clone().static_read_txn()?;
+        environment.check_way(TreeName::Keys.name(), &[])?;
+        environment.check_way(TreeName::Items.name(), &[])?;
         let empty = environment.keys.is_empty(&snapshot)? && environment.items.is_empty(&snapshot)?;
         Ok(Tree { open: Some((Arc::clone(environment), snapshot)), empty })
     }
@@ -202,18 +309,22 @@ impl Tree {
         visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) -> Result<(), TreeError> {
         let Some((environment, snapshot)) = &self.open else { return Ok(()) };
-        let from = order::tree_key(from);
-        // LMDB has no empty key to begin at.
-        let begin = if from.is_empty() { Bound::Unbounded } else { Bound::Included(&*from) };
-        let range: (Bound<&[u8]>, Bound<&[u8]>) = (begin, Bound::Unbounded);
-        for row in environment.rows(tree).range(snapshot, &range)? {
-            let (key, value) = row?;
-            let (key, value) = if key.len() == SHORTENED { lengthen(value)? } else { (key, value) };
-            if visit(key, value).is_break() {
-                break;
+        let mut from = order::tree_key(from).into_owned();
+        loop {
+            let next = environment.check_way(tree.name(), &from)?;
+            // LMDB has no empty key to begin at.
+            let begin = if from.is_empty() { Bound::Unbounded } else { Bound::Included(&*from) };
+            let end = next.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+            for row in environment.rows(tree).range(snapshot, &(begin, end))? {
+                let (key, value) = row?;
+                let (key, value) = if key.len() == SHORTENED { lengthen(value)? } else { (key, value) };
+                if visit(key, value).is_break() {
+                    return Ok(());
+                }
             }
+            let Some(next) = next else { return Ok(()) };
+            from = next;
         }
-        Ok(())
     }
 }
 
