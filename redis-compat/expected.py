@@ -76,9 +76,8 @@ class Tests:
 
     def update(self, result):
         """Takes over what came out. Tests that no longer pass, or did not run, are to be given a reason."""
-        before = self.all()
-        missing = (before | result.passed + result.failed) - result.passed - Counter(self.skipped_names())
-        missing += Counter(result.hung)
+        seen = result.passed + result.failed | Counter(result.hung)
+        missing = (self.all() | seen) - result.passed - Counter(self.skipped_names())
         self.passing = Counter(result.passed)
         for reason, names in list(self.failing.items()):
             self.failing[reason] = [name for name in names if missing[name] and not missing.subtract([name])]

@@ -130,8 +130,7 @@ fn object(request: &Request) -> Outcome {
     let key = request.key(2);
     let mut view = everything(request);
     let entry = view.peek(&key)?.ok_or(error::NO_SUCH_KEY)?;
-    let clock = view.access_clock();
-    let idle = clock.now.saturating_sub(view.access_of(&key).unwrap_or(0));
+    let idle = view.idle_s(&key);
     let bytes = entry.payload().len() as u64 + entry.items().map_or(0, |items| items.bytes);
     let encoding = keyspace::encoding_name(&entry);
     Ok(Reply::Status(format!(

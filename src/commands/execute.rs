@@ -103,6 +103,7 @@ fn run(
                 }
                 let outcome = handler(request, &mut transaction);
                 let reply = outcome.inspect_err(|failure| *ticket = enter(failure, request, session))?;
+                note_expired(request.service, transaction.expired());
                 position = transaction.commit();
                 Ok(reply)
             });
@@ -125,6 +126,14 @@ pub fn note_lookups(service: &Service, (hits, misses): (u32, u32)) {
     }
     if misses > 0 {
         service.statistics.add(Counter::KeyspaceMisses, u64::from(misses));
+    }
+}
+
+/// Counts the expired keys that a writing command came upon and removed.
+#[inline]
+pub fn note_expired(service: &Service, keys: u32) {
+    if keys > 0 {
+        service.statistics.add(Counter::ExpiredKeys, u64::from(keys));
     }
 }
 

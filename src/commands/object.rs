@@ -79,13 +79,10 @@ fn idletime(request: &Request, view: &mut View) -> Outcome {
     if view.peek(&key)?.is_none() {
         return Ok(Reply::Null);
     }
-    let clock = view.access_clock();
-    if clock.lfu {
+    if view.access_clock().lfu {
         return Err(LFU_IN_FORCE.into());
     }
-    // What is not in memory was not used since the process began.
-    let last_use = view.access_of(&key).unwrap_or(0);
-    Ok(Reply::Int(i64::from(clock.now.saturating_sub(last_use))))
+    Ok(Reply::Int(i64::from(view.idle_s(&key))))
 }
 
 fn freq(request: &Request, view: &mut View) -> Outcome {

@@ -7,11 +7,18 @@ use crate::protocol::reply::Reply;
 use crate::protocol::spec::Group;
 use crate::protocol::spec::flag::{ADMIN, FAST, LOADING, NO_ASYNC_LOADING, NO_MULTI, NOSCRIPT, STALE};
 use crate::protocol::spec::syntax::token;
+use crate::session::saving::{Begun, Kind};
 use crate::session::service::Service;
 use crate::session::session::Session;
 use std::sync::Arc;
 
 const IN_PROGRESS: ErrorReply = ErrorReply::fixed("ERR Background save already in progress");
+const REWRITE_IN_PROGRESS: ErrorReply =
+    ErrorReply::fixed("ERR Background append only file rewriting already in progress");
+const REWRITE_RUNS: ErrorReply = ErrorReply::fixed(
+    "ERR Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE SCHEDULE in order to schedule a BGSAVE \
+     whenever possible.",
+);
 
 /// Declarations of these commands.
 pub const COMMANDS: &[Command] = &[
@@ -50,12 +57,10 @@ pub const COMMANDS: &[Command] = &[
 ];
 
 fn save(request: &Request, _: &mut Session) -> Outcome {
-    if !request.service.saving.begin() {
+    if request.service.saving.running() == Some(Kind::Save) {
         return Err(IN_PROGRESS.into());
     }
-    let result = request.service.store.checkpoint_now();
-    request.service.saving.give_up();
-    match result {
+    match request.service.store.checkpoint_now() {
         Ok(()) => Ok(Reply::Ok),
         Err(error) => Err(ErrorReply::new(format!("ERR the checkpoint failed: {error}")).into()),
     }
@@ -63,33 +68,31 @@ fn save(request: &Request, _: &mut Session) -> Outcome {
 
 fn bgsave(request: &Request, _: &mut Session) -> Outcome {
     let mut words = request.args.cursor(1);
-    let is_scheduled = words.eat("SCHEDULE");
+    let waits = words.eat("SCHEDULE");
     if !words.is_done() {
         return Err(error::SYNTAX.into());
     }
-    if save_in_background(request.service)? {
-        return Ok(Reply::Simple("Background saving started"));
+    match save_in_background(request.service, Kind::Save, waits)? {
+        Begun::Now => Ok(Reply::Simple("Background saving started")),
+        Begun::Scheduled => Ok(Reply::Simple("Background saving scheduled")),
+        Begun::Refused(Kind::Save) => Err(IN_PROGRESS.into()),
+        Begun::Refused(Kind::Rewrite) => Err(REWRITE_RUNS.into()),
     }
-    // The save that runs may miss writes made since it began, so a second one has to follow it.
-    if !is_scheduled {
-        return Err(IN_PROGRESS.into());
-    }
-    request.service.saving.again();
-    Ok(Reply::Simple("Background saving scheduled"))
 }
 
 fn bgrewriteaof(request: &Request, _: &mut Session) -> Outcome {
-    if save_in_background(request.service)? {
-        return Ok(Reply::Simple("Background append only file rewriting started"));
+    match save_in_background(request.service, Kind::Rewrite, true)? {
+        Begun::Now => Ok(Reply::Simple("Background append only file rewriting started")),
+        Begun::Scheduled => Ok(Reply::Simple("Background append only file rewriting scheduled")),
+        Begun::Refused(_) => Err(REWRITE_IN_PROGRESS.into()),
     }
-    request.service.saving.again();
-    Ok(Reply::Simple("Background append only file rewriting scheduled"))
 }
 
-/// Starts a checkpoint on a thread of its own; false if one runs already. That it failed is in the log and in INFO.
-fn save_in_background(service: &Service) -> Result<bool, ErrorReply> {
-    if !service.saving.begin() {
-        return Ok(false);
+/// Starts a checkpoint on a thread of its own, if it is to begin now. That it failed is in the log and in INFO.
+fn save_in_background(service: &Service, kind: Kind, waits: bool) -> Result<Begun, ErrorReply> {
+    let begun = service.saving.begin(kind, waits);
+    if begun != Begun::Now {
+        return Ok(begun);
     }
     let (store, saving) = (Arc::clone(&service.store), Arc::clone(&service.saving));
     let run = move || {
@@ -103,7 +106,7 @@ fn save_in_background(service: &Service) -> Result<bool, ErrorReply> {
         }
     };
     let spawned = std::thread::Builder::new().name("save".into()).spawn(run);
-    spawned.map(|_| true).map_err(|error| {
+    spawned.map(|_| begun).map_err(|error| {
         service.saving.give_up();
         ErrorReply::new(format!("ERR Can't save in background: {error}"))
     })

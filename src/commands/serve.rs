@@ -3,7 +3,7 @@
 //! Oldest first, so that the order is that in which they began to wait. What a served command changes may serve others in
 //! turn (BLMOVE). A key of the wrong type does not end a wait, as in Redis.
 
-use super::execute::{find_again, partitions_of, until_fetched};
+use super::execute::{find_again, note_expired, partitions_of, until_fetched};
 use super::keys_of::keys_of;
 use super::{Command, Failure, Handler, Outcome, Request, Wait};
 use crate::config::Settings;
@@ -105,6 +105,7 @@ fn run_once(command: &Command, request: &Request, waits: bool, position: &mut u6
                 transaction.wait_for_disk();
             }
             let reply = handler(request, &mut transaction)?;
+            note_expired(request.service, transaction.expired());
             *position = transaction.commit();
             Ok(reply)
         }

@@ -5,7 +5,9 @@
 //! neither data nor this connection (CONFIG, INFO, PUBLISH, …) may look at the store themselves and must not find it locked:
 //! they run right after the commit, and their replies are put where they belong.
 
-use super::execute::{Answer, execute, find_again, note_lookups, partitions_of, reply_of, until_fetched};
+use super::execute::{
+    Answer, execute, find_again, note_expired, note_lookups, partitions_of, reply_of, until_fetched,
+};
 use super::table::Entry;
 use super::{Command, Failure, Handler, Outcome, Request, record, serve, session};
 use crate::protocol::args::Args;
@@ -148,6 +150,7 @@ fn run(request: &Request, session: &mut Session, queue: &[Queued]) -> Reply {
             return Ok(Reply::NullArray);
         }
         replies = run_inside(request, session, &steps, &mut transaction)?;
+        note_expired(request.service, transaction.expired());
         position = transaction.commit();
         Ok(Reply::Ok)
     });

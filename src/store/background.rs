@@ -1,6 +1,7 @@
 //! The store's own threads: the journal's, and the checkpointer, which also sweeps the cache and removes garbage.
 
 use super::table::Cell;
+use super::transaction::CLOCK_START_S;
 use super::{Store, eviction};
 use crate::base::clock::unix_ms;
 use crate::base::ids::PartitionId;
@@ -91,7 +92,7 @@ fn run_checkpoints(store: &Store, stop: &AtomicBool) {
         store.tick_clock();
         wait_ticks = wait_ticks.saturating_sub(1);
         let due = if wait_ticks == 0 { store.due_for_checkpoint() } else { None };
-        let checkpointed = due.map(|id| store.checkpoint_and_note(id).is_ok());
+        let checkpointed = due.map(|(id, saves)| store.checkpoint_and_note(id, saves).is_ok());
         if checkpointed == Some(false) {
             wait_ticks = RETRY_TICKS;
         }
@@ -111,13 +112,18 @@ impl Store {
     /// Advances the clocks that accesses are noted by.
     pub(super) fn tick_clock(&self) {
         let seconds = self.started.elapsed().as_secs() as u32 + 1;
-        let now = if self.lfu.load(Ordering::Relaxed) { (unix_ms() / 60_000) as u32 } else { seconds };
+        let now = if self.lfu.load(Ordering::Relaxed) {
+            (unix_ms() / 60_000) as u32
+        } else {
+            CLOCK_START_S + seconds
+        };
         self.access_now.store(now, Ordering::Relaxed);
         self.clock_s.store(seconds, Ordering::Relaxed);
     }
 
-    /// The partition that should be checkpointed next, if one should.
-    fn due_for_checkpoint(&self) -> Option<PartitionId> {
+    /// The partition that should be checkpointed next, if one should, and whether because of what was written: the rows of a
+    /// flushed database are to leave the tree soon, but that saves nothing.
+    fn due_for_checkpoint(&self) -> Option<(PartitionId, bool)> {
         if self.damage.get().is_some() {
             return None;
         }
@@ -147,7 +153,7 @@ impl Store {
         } else {
             (now.saturating_sub(second) >= options.checkpoint_age_s).then_some(oldest)
         };
-        id.map(|id| PartitionId(id as u16))
+        id.map(|id| (PartitionId(id as u16), emptied.is_none()))
     }
 
     /// Notes whether writers must wait for the checkpoints; lets them go on if not.
@@ -185,7 +191,8 @@ impl Store {
         let now = self.access_now.load(Ordering::Relaxed);
         let lfu = self.lfu.load(Ordering::Relaxed);
         // Each round that frees too little takes younger rows.
-        let age = self.sweep_age.load(Ordering::Relaxed).min(now) / 2;
+        let oldest = if lfu { now } else { now - CLOCK_START_S };
+        let age = self.sweep_age.load(Ordering::Relaxed).min(oldest) / 2;
         self.sweep_age.store(age, Ordering::Relaxed);
         let mut freed_any = false;
         for partition in &self.partitions {

@@ -123,7 +123,6 @@ impl Store {
         partition.frozen = Some(generation);
         partition.dirty_since = None;
         partition.dirty_bytes = 0;
-        partition.saved_lsn = partition.lsn;
         let of_keys =
             partition.databases.iter_mut().map(|database| (Some(database.id), database.rows.freeze()));
         let mut frozen: Vec<FrozenRows> = of_keys.collect();

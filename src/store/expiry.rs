@@ -35,13 +35,11 @@ impl Store {
         let mut stale = Vec::new(); // of keys that are gone already, with their database
         for deadline in due {
             match expired_key(transaction.only_partition(), &deadline)? {
-                Some((database, name)) => {
-                    transaction.remove(&Key::new(database, &name))?;
-                    expired.keys += 1;
-                }
+                Some((database, name)) => transaction.remove(&Key::new(database, &name))?,
                 None => stale.push(deadline),
             }
         }
+        expired.keys = u64::from(transaction.expired());
         expired.position = transaction.commit();
         let mut partition = self.partitions[id.0 as usize].lock();
         stale.into_iter().for_each(|deadline| partition.deadlines.remove(deadline));

@@ -376,7 +376,8 @@ impl Store {
 
     /// Checkpoints every partition: nothing need be replayed at the next start.
     pub fn checkpoint_now(&self) -> Result<(), TreeError> {
-        (0..self.partition_count()).try_for_each(|id| self.checkpoint_and_note(PartitionId(id)).map(|_| ()))
+        (0..self.partition_count())
+            .try_for_each(|id| self.checkpoint_and_note(PartitionId(id), true).map(|_| ()))
     }
 
     /// Checkpoints partitions until all are done or `deadline` is over. What is left is replayed from the journal at the next start.
@@ -385,14 +386,20 @@ impl Store {
             return Ok(()); // the journal has it all; whoever repairs the trees begins there
         }
         let ids = (0..self.partition_count()).map(PartitionId).take_while(|_| Instant::now() < deadline);
-        ids.map(|id| self.checkpoint_and_note(id)).try_for_each(|done| done.map(|_| ()))
+        ids.map(|id| self.checkpoint_and_note(id, true)).try_for_each(|done| done.map(|_| ()))
     }
 
-    /// Checkpoints a partition, notes how it went, and drops journal segments that no tree needs any more.
-    fn checkpoint_and_note(&self, id: PartitionId) -> Result<Checkpointed, TreeError> {
+    /// Checkpoints a partition, notes how it went, and drops journal segments that no tree needs any more. The changes count as
+    /// saved if it `saves`.
+    fn checkpoint_and_note(&self, id: PartitionId, saves: bool) -> Result<Checkpointed, TreeError> {
+        let lsn = self.partitions[id.0 as usize].lock().lsn;
         let result = self.checkpoint(id);
         match &result {
             Ok(done) => {
+                if saves {
+                    let saved = &mut self.partitions[id.0 as usize].lock().saved_lsn;
+                    *saved = lsn.max(*saved);
+                }
                 self.notes.checkpoints.fetch_add(1, Ordering::Relaxed);
                 self.notes.checkpointed_rows.fetch_add(done.rows as u64, Ordering::Relaxed);
                 self.notes.last_checkpoint_ms.store(done.elapsed.as_millis() as u64, Ordering::Relaxed);

@@ -172,7 +172,7 @@ fn step(store: &Store, model: &mut Databases, random: &mut StdRng) {
         }
         84..92 => {
             let id = PartitionId(random.random_range(0..4));
-            store.checkpoint_and_note(id).expect("checkpoints");
+            store.checkpoint_and_note(id, true).expect("checkpoints");
         }
         92..96 => {
             let id = PartitionId(random.random_range(0..4));

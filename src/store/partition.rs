@@ -70,7 +70,7 @@ pub struct Partition {
     pub epoch: Epoch,
     /// Of its last committed transaction.
     pub lsn: Lsn,
-    /// The last one that the last checkpoint took.
+    /// The last one that a checkpoint took which was made to save changes, and not to be rid of what was flushed.
     pub saved_lsn: Lsn,
     /// Databases by number.
     pub databases: Vec<Database>,

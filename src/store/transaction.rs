@@ -80,10 +80,14 @@ impl PartitionSet {
 /// The locks of a view's partitions, in number order.
 type Guards<'s> = SmallVec<[MutexGuard<'s, Partition>; 1]>;
 
+/// Where the clock that uses are noted by begins with the process. Not at 0: RESTORE may say of a key that it was unused for
+/// longer than that.
+pub const CLOCK_START_S: u32 = 1 << 30;
+
 /// What a reader notes in a cell: the time of this access in the eviction policy's terms.
 #[derive(Clone, Copy, Debug)]
 pub struct AccessClock {
-    /// Seconds since the process started, or minutes for LFU.
+    /// Seconds since the process started plus [`CLOCK_START_S`], or minutes for LFU.
     pub now: u32,
     /// Count uses (LFU) instead of noting the time (LRU).
     pub lfu: bool,
@@ -290,6 +294,12 @@ impl<'s> View<'s> {
         Some(cell.access)
     }
 
+    /// Seconds since `key` was last used. What is not in memory was not used since the process began.
+    pub fn idle_s(&mut self, key: &Key) -> u32 {
+        let last_use = self.access_of(key).unwrap_or(CLOCK_START_S);
+        self.access.now.saturating_sub(last_use)
+    }
+
     /// Sets what [`View::access_of`] gives, if the key is in memory.
     pub fn set_access(&mut self, key: &Key, access: u32) {
         let partition = self.partition(key.slot);
@@ -382,6 +392,7 @@ pub struct Transaction<'s> {
     view: View<'s>,
     /// What keys (by table hash) begin with instead of a use now.
     accesses: Vec<(u64, u32)>,
+    expired: u32,
 }
 
 /// What a change of an item row did.
@@ -423,7 +434,7 @@ impl Drop for Transaction<'_> {
 impl<'s> Transaction<'s> {
     pub(super) fn new(view: View<'s>) -> Transaction<'s> {
         debug_assert!(view.guards.iter().all(|guard| guard.staged.is_empty()));
-        Transaction { view, accesses: Vec::new() }
+        Transaction { view, accesses: Vec::new(), expired: 0 }
     }
 
     /// Puts `payload` (its parts one after the other) at `key`. If the key held other items before, they are dropped.
@@ -450,15 +461,22 @@ impl<'s> Transaction<'s> {
         self.put(key, meta, &[entry.payload()])
     }
 
-    /// Removes `key` and all it holds, in constant time. Whether it was there is the caller's to know.
+    /// Removes `key` and all it holds, in constant time, also if it has expired. Whether it was there is the caller's to know.
     pub fn remove(&mut self, key: &Key) -> Result<(), Interrupt> {
         let hash = row::table_hash(key.name);
         let Some(before) = self.view.newest_key_row(key, hash, |_| ())? else { return Ok(()) };
+        let deadline = row::decode_value(before.value()).and_then(|(meta, _)| meta.expire_at);
+        self.expired += u32::from(deadline.is_some_and(|at| at < self.view.now));
         self.drop_items(key.slot, Some(&before), None);
         let partition = self.view.partition(key.slot);
         let made = row::deletion(&mut partition.scratch, hash, &[before.key()]);
         stage_key(partition, hash, made, Some(&before));
         Ok(())
+    }
+
+    /// How many of the keys that were removed had expired.
+    pub fn expired(&self) -> u32 {
+        self.expired
     }
 
     /// Moves the value at `key` with its items to `to`, which is in the same partition, in constant time. What `to` held

@@ -28,7 +28,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
 /// Above this a hash is big, whatever the limits say: a row is rewritten as a whole.
-const INLINE_MAX: usize = 64 * 1024;
+const INLINE_MAX: usize = 128 * 1024;
 
 const LISTPACK: u8 = 0;
 const HASHTABLE: u8 = 1;

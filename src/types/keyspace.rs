@@ -7,13 +7,10 @@ use super::{hash, string};
 use crate::store::{Entry, Interrupt, Items, Key, Kind, NewValue, Transaction};
 use std::ops::ControlFlow;
 
-/// Removes `key`. Whether it was there.
+/// Removes `key`, also if it has expired but is still counted. Whether it was there.
 pub fn remove(transaction: &mut Transaction, key: &Key) -> Result<bool, Interrupt> {
     let exists = transaction.peek(key)?.is_some();
-    // An expired row is left to the expiry, which counts it.
-    if exists {
-        transaction.remove(key)?;
-    }
+    transaction.remove(key)?;
     Ok(exists)
 }
 

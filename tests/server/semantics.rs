@@ -44,6 +44,35 @@ fn nothing_expires_for_good_during_a_pause() {
 }
 
 #[test]
+fn an_expired_key_that_is_deleted_is_counted_no_more() {
+    let server = Server::start(DEBUGGING);
+    let mut client = server.connect();
+    client.check(&[("DEBUG SET-ACTIVE-EXPIRE 0", "OK"), ("MSET a v b v", "OK")]);
+    client.check(&[("PEXPIRE a 1", ":1"), ("PEXPIRE b 1", ":1")]);
+    while client.line("EXISTS a b") != ":0" {}
+    client.check(&[("DBSIZE", ":2"), ("DEL a missing", ":0"), ("DBSIZE", ":1")]);
+    client.check(&[("MULTI", "OK"), ("UNLINK b", "QUEUED"), ("EXEC", "[:0]"), ("DBSIZE", ":0")]);
+    let info = client.line("INFO stats");
+    assert!(info.contains("expired_keys:2"), "{info}");
+}
+
+#[test]
+fn a_rewrite_does_not_keep_from_saving() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    for round in 0..50 {
+        let load: String = (0..20).map(|key| format!(" k{key} {round}")).collect();
+        client.check(&[(&format!("MSET{load}"), "OK")]);
+        let reply = client.line("BGREWRITEAOF");
+        let runs = "-ERR Background append only file rewriting already in progress";
+        assert!(reply == "Background append only file rewriting started" || reply == runs, "{reply}");
+        client.check(&[("SAVE", "OK")]);
+    }
+    while !client.line("INFO persistence").contains("aof_rewrite_in_progress:0") {}
+    client.check(&[("BGSAVE", "Background saving started")]);
+}
+
+#[test]
 fn writes_are_refused_while_replicas_are_asked_for() {
     let server = Server::start(&[]);
     let mut client = server.connect();
@@ -84,6 +113,12 @@ fn restore_keeps_how_a_key_was_used() {
     client.check(&[("SET used w", "OK"), ("APPEND used w", ":2")]);
     let counted = client.ask(&["OBJECT", "FREQ", "used"]).integer();
     assert!((99..=102).contains(&counted), "{counted}");
+    // Longer than the server has run.
+    client.check(&[("CONFIG SET maxmemory-policy allkeys-lru", "OK"), ("DEL used", ":1")]);
+    let idle: Vec<Vec<u8>> = [&words[..4], &[b"IDLETIME".to_vec(), b"100000".to_vec()]].concat();
+    client.expect(&idle, "OK");
+    let idle = client.ask(&["OBJECT", "IDLETIME", "used"]).integer();
+    assert!((100_000..100_060).contains(&idle), "{idle}");
 }
 
 #[test]
@@ -105,11 +140,12 @@ fn each_field_of_a_small_hash_is_drawn_as_often() {
 fn changes_are_counted_until_they_are_saved() {
     let server = Server::start(&[]);
     let mut client = server.connect();
-    let changes = |client: &mut crate::support::Client| {
+    let figure = |client: &mut crate::support::Client, name: &str| {
         let text = client.ask(&["INFO", "persistence"]).text();
-        let line = text.lines().find_map(|line| line.strip_prefix("rdb_changes_since_last_save:"));
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         line.and_then(|count| count.parse::<u64>().ok()).expect("the line is there")
     };
+    let changes = |client: &mut crate::support::Client| figure(client, "rdb_changes_since_last_save");
     client.check(&[("SAVE", "OK")]);
     assert_eq!(changes(&mut client), 0);
     client.check(&[("SETBIT a 0 0", ":0"), ("SETBIT a 0 0", ":0"), ("SETBIT a 0 1", ":0")]);
@@ -118,6 +154,13 @@ fn changes_are_counted_until_they_are_saved() {
     assert_eq!(changes(&mut client), 3);
     client.check(&[("BITFIELD b INCRBY i5 0 0", "[:0]"), ("BITFIELD b SET i5 90 0", "[:0]")]);
     assert_eq!(changes(&mut client), 5);
+    client.check(&[("SAVE", "OK")]);
+    assert_eq!(changes(&mut client), 0);
+    // The checkpoint that follows a flush is no save.
+    let saves = figure(&mut client, "rdb_saves");
+    client.check(&[("FLUSHALL", "OK")]);
+    while figure(&mut client, "rdb_saves") == saves {}
+    assert!(changes(&mut client) > 0);
     client.check(&[("SAVE", "OK")]);
     assert_eq!(changes(&mut client), 0);
 }

@@ -5,6 +5,7 @@ use super::facts::Facts;
 use crate::base::clock;
 use crate::commands::REDIS_VERSION;
 use crate::observability::process::{self, CpuTime, human_bytes};
+use crate::session::saving::Kind;
 
 pub fn server(facts: &Facts, lines: &mut Lines) {
     let identity = &facts.service.identity;
@@ -93,6 +94,7 @@ pub fn memory(facts: &Facts, lines: &mut Lines) {
 /// A checkpoint answers to what Redis calls a save and a rewrite, the journal to its append-only file.
 pub fn persistence(facts: &Facts, lines: &mut Lines) {
     let (store, saving) = (&facts.store, &facts.service.saving);
+    let is_running = |kind| saving.running() == Some(kind);
     let status = if store.checkpoint_error.is_none() { "ok" } else { "err" };
     let last_s = if store.checkpoints == 0 { -1 } else { (store.last_checkpoint_ms / 1000) as i64 };
     lines.zeros(&[
@@ -105,18 +107,18 @@ pub fn persistence(facts: &Facts, lines: &mut Lines) {
     lines.add("current_fork_perc", "0.00");
     lines.zeros(&["current_save_keys_processed", "current_save_keys_total"]);
     lines.add("rdb_changes_since_last_save", store.unsaved);
-    lines.add("rdb_bgsave_in_progress", i32::from(saving.is_running()));
+    lines.add("rdb_bgsave_in_progress", i32::from(is_running(Kind::Save)));
     lines.add("rdb_last_save_time", store.last_save_s);
     lines.add("rdb_last_bgsave_status", status);
     lines.add("rdb_last_bgsave_time_sec", last_s);
-    lines.add("rdb_current_bgsave_time_sec", if saving.is_running() { 0 } else { -1 });
+    lines.add("rdb_current_bgsave_time_sec", if is_running(Kind::Save) { 0 } else { -1 });
     lines.add("rdb_saves", store.checkpoints);
     lines.zeros(&["rdb_last_cow_size", "rdb_last_load_keys_expired", "rdb_last_load_keys_loaded"]);
     lines.add("aof_enabled", 1);
-    lines.add("aof_rewrite_in_progress", 0);
-    lines.add("aof_rewrite_scheduled", i32::from(saving.is_scheduled()));
+    lines.add("aof_rewrite_in_progress", i32::from(is_running(Kind::Rewrite)));
+    lines.add("aof_rewrite_scheduled", i32::from(saving.scheduled() == Some(Kind::Rewrite)));
     lines.add("aof_last_rewrite_time_sec", last_s);
-    lines.add("aof_current_rewrite_time_sec", -1);
+    lines.add("aof_current_rewrite_time_sec", if is_running(Kind::Rewrite) { 0 } else { -1 });
     lines.add("aof_last_bgrewrite_status", status);
     lines.add("aof_rewrites", store.checkpoints);
     lines.add("aof_rewrites_consecutive_failures", i32::from(store.checkpoint_error.is_some()));
