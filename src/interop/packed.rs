@@ -22,13 +22,18 @@ fn integer(value: i64) -> Element<'static> {
 
 const END: u8 = 0xFF;
 
-/// Reads a packed list that begins with its total length and ends with 0xFF.
-fn read_all<'a>(
+/// Takes an element, or refuses it and so ends the reading.
+pub type Take<'t, 'a> = &'t mut dyn FnMut(Element<'a>) -> Result<(), Malformed>;
+
+/// Reads a packed list that begins with its total length and ends with 0xFF. Elements are given out one by one: whoever takes
+/// them may refuse early, as a few compressed bytes can be millions of elements.
+fn visit_all<'a>(
     bytes: &'a [u8],
     header: usize,
     count_at: usize,
     entry: fn(&mut Reader<'a>) -> Result<Element<'a>, Malformed>,
-) -> Result<Vec<Element<'a>>, Malformed> {
+    take: Take<'_, 'a>,
+) -> Result<(), Malformed> {
     let total = bytes.first_chunk().map(|total| u32::from_le_bytes(*total)).ok_or(Malformed)?;
     let count = bytes.get(count_at..count_at + 2).ok_or(Malformed)?;
     let count = u16::from_le_bytes([count[0], count[1]]);
@@ -36,17 +41,18 @@ fn read_all<'a>(
         return Err(Malformed);
     }
     let mut reader = Reader::new(&bytes[header..]);
-    let mut elements = Vec::new();
+    let mut found = 0;
     while reader.rest().first().ok_or(Malformed)? != &END {
-        elements.push(entry(&mut reader)?);
+        take(entry(&mut reader)?)?;
+        found += 1;
     }
-    let is_counted = count == u16::MAX || usize::from(count) == elements.len();
-    if reader.rest().len() == 1 && is_counted { Ok(elements) } else { Err(Malformed) }
+    let is_counted = count == u16::MAX || usize::from(count) == found;
+    if reader.rest().len() == 1 && is_counted { Ok(()) } else { Err(Malformed) }
 }
 
-/// The elements of a listpack.
-pub fn read_listpack(bytes: &[u8]) -> Result<Vec<Element<'_>>, Malformed> {
-    read_all(bytes, 6, 4, listpack_entry)
+/// Gives the elements of a listpack to `take`.
+pub fn visit_listpack<'a>(bytes: &'a [u8], take: Take<'_, 'a>) -> Result<(), Malformed> {
+    visit_all(bytes, 6, 4, listpack_entry, take)
 }
 
 fn listpack_entry<'a>(reader: &mut Reader<'a>) -> Result<Element<'a>, Malformed> {
@@ -162,9 +168,9 @@ impl ListpackWriter {
     }
 }
 
-/// The elements of a ziplist.
-pub fn read_ziplist(bytes: &[u8]) -> Result<Vec<Element<'_>>, Malformed> {
-    read_all(bytes, 10, 8, ziplist_entry)
+/// Gives the elements of a ziplist to `take`.
+pub fn visit_ziplist<'a>(bytes: &'a [u8], take: Take<'_, 'a>) -> Result<(), Malformed> {
+    visit_all(bytes, 10, 8, ziplist_entry, take)
 }
 
 fn ziplist_entry<'a>(reader: &mut Reader<'a>) -> Result<Element<'a>, Malformed> {
@@ -196,21 +202,22 @@ fn ziplist_entry<'a>(reader: &mut Reader<'a>) -> Result<Element<'a>, Malformed> 
     })
 }
 
-/// Keys and values of a zipmap, in turn.
-pub fn read_zipmap(bytes: &[u8]) -> Result<Vec<Element<'_>>, Malformed> {
+/// Gives keys and values of a zipmap, in turn, to `take`.
+pub fn visit_zipmap<'a>(bytes: &'a [u8], take: Take<'_, 'a>) -> Result<(), Malformed> {
     let mut reader = Reader::new(bytes);
     let count = reader.byte()?;
-    let mut elements = Vec::new();
+    let mut found = 0;
     while reader.rest().first().ok_or(Malformed)? != &END {
         let len = zipmap_length(&mut reader)?;
-        elements.push(Cow::Borrowed(reader.take(len)?));
+        take(Cow::Borrowed(reader.take(len)?))?;
         let len = zipmap_length(&mut reader)?;
         let free = reader.byte()?;
-        elements.push(Cow::Borrowed(reader.take(len)?));
+        take(Cow::Borrowed(reader.take(len)?))?;
         reader.take(usize::from(free))?;
+        found += 1;
     }
-    let is_counted = count >= 254 || usize::from(count) * 2 == elements.len();
-    if reader.rest().len() == 1 && is_counted { Ok(elements) } else { Err(Malformed) }
+    let is_counted = count >= 254 || usize::from(count) == found;
+    if reader.rest().len() == 1 && is_counted { Ok(()) } else { Err(Malformed) }
 }
 
 fn zipmap_length(reader: &mut Reader) -> Result<usize, Malformed> {
@@ -225,6 +232,17 @@ fn zipmap_length(reader: &mut Reader) -> Result<usize, Malformed> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    type Visit = for<'t, 'a> fn(&'a [u8], Take<'t, 'a>) -> Result<(), Malformed>;
+
+    fn read(visit: Visit, bytes: &[u8]) -> Result<Vec<Vec<u8>>, Malformed> {
+        let mut elements = Vec::new();
+        visit(bytes, &mut |element| {
+            elements.push(element.into_owned());
+            Ok(())
+        })?;
+        Ok(elements)
+    }
 
     fn listpack(elements: &[Vec<u8>]) -> Vec<u8> {
         let mut writer = ListpackWriter::default();
@@ -243,7 +261,7 @@ mod tests {
         elements.extend([i64::MIN, i64::MAX].map(|value| value.to_string().into_bytes()));
         elements.extend([0, 1, 63, 64, 127, 128, 4095, 4096, 20_000, 3_000_000].map(|len| vec![b'x'; len]));
         let bytes = listpack(&elements);
-        assert_eq!(read_listpack(&bytes).expect("well-formed"), elements);
+        assert_eq!(read(visit_listpack, &bytes).expect("well-formed"), elements);
     }
 
     #[test]
@@ -253,27 +271,27 @@ mod tests {
         let len = ziplist.len() as u32;
         ziplist[..4].copy_from_slice(&len.to_le_bytes());
         let expected: Vec<&[u8]> = vec![b"a", b"1", b"b", b"12345"];
-        assert_eq!(read_ziplist(&ziplist).expect("well-formed"), expected);
+        assert_eq!(read(visit_ziplist, &ziplist).expect("well-formed"), expected);
         let zipmap = b"\x02\x03foo\x03\x00bar\x05hello\x05\x02world..\xff";
         let expected: Vec<&[u8]> = vec![b"foo", b"bar", b"hello", b"world"];
-        assert_eq!(read_zipmap(zipmap).expect("well-formed"), expected);
+        assert_eq!(read(visit_zipmap, zipmap).expect("well-formed"), expected);
     }
 
     proptest! {
         #[test]
         fn any_elements_survive(elements in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..30)) {
             let bytes = listpack(&elements);
-            prop_assert_eq!(read_listpack(&bytes).expect("well-formed"), elements);
+            prop_assert_eq!(read(visit_listpack, &bytes).expect("well-formed"), elements);
         }
 
         #[test]
         fn no_bytes_make_it_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..80)) {
-            let _ = read_zipmap(&bytes);
+            let _ = read(visit_zipmap, &bytes);
             let len = bytes.len() as u32;
             if let Some(total) = bytes.first_chunk_mut::<4>() {
                 *total = len.to_le_bytes();
             }
-            let _ = (read_listpack(&bytes), read_ziplist(&bytes));
+            let _ = (read(visit_listpack, &bytes), read(visit_ziplist, &bytes));
         }
     }
 }

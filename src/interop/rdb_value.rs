@@ -33,9 +33,9 @@ pub fn read(kind: u8, reader: &mut Reader) -> Result<Value, Malformed> {
     match kind {
         STRING => Ok(Value::String(reader.string()?.into_owned())),
         HASH => read_hash(reader),
-        HASH_ZIPMAP => hash_of(packed::read_zipmap(&reader.string()?)?),
-        HASH_ZIPLIST => hash_of(packed::read_ziplist(&reader.string()?)?),
-        HASH_LISTPACK => hash_of(packed::read_listpack(&reader.string()?)?),
+        HASH_ZIPMAP => packed_hash(&reader.string()?, packed::visit_zipmap),
+        HASH_ZIPLIST => packed_hash(&reader.string()?, packed::visit_ziplist),
+        HASH_LISTPACK => packed_hash(&reader.string()?, packed::visit_listpack),
         _ => Err(Malformed),
     }
 }
@@ -46,27 +46,48 @@ fn read_hash(reader: &mut Reader) -> Result<Value, Malformed> {
     if count > reader.rest().len() as u64 / 2 {
         return Err(Malformed);
     }
-    let mut elements = Vec::new();
+    let mut made = Pairs::default();
     for _ in 0..count * 2 {
-        elements.push(reader.string()?);
+        made.push(reader.string()?)?;
     }
-    hash_of(elements)
+    made.finish()
 }
 
-/// A hash of fields and values in turn.
-fn hash_of(elements: Vec<Element>) -> Result<Value, Malformed> {
-    let (pairs, []) = elements.as_chunks::<2>() else { return Err(Malformed) };
-    let mut seen = HashSet::with_capacity(pairs.len());
-    if pairs.is_empty() || !pairs.iter().all(|[field, _]| seen.insert(field)) {
-        return Err(Malformed);
+fn packed_hash<'a>(
+    bytes: &'a [u8],
+    visit: fn(&'a [u8], packed::Take<'_, 'a>) -> Result<(), Malformed>,
+) -> Result<Value, Malformed> {
+    let mut made = Pairs::default();
+    visit(bytes, &mut |element| made.push(element))?;
+    made.finish()
+}
+
+/// A hash that is being put together of fields and values in turn. A field that comes twice is refused when it comes: what a
+/// compressed text repeats a million times must not be taken a million times first.
+#[derive(Default)]
+struct Pairs<'a> {
+    seen: HashSet<Element<'a>>,
+    pairs: Vec<(Vec<u8>, Vec<u8>)>,
+    field: Option<Vec<u8>>,
+}
+
+impl<'a> Pairs<'a> {
+    fn push(&mut self, element: Element<'a>) -> Result<(), Malformed> {
+        if let Some(field) = self.field.take() {
+            self.pairs.push((field, element.into_owned()));
+            return Ok(());
+        }
+        self.field = Some(element.to_vec());
+        if self.seen.insert(element) { Ok(()) } else { Err(Malformed) }
     }
-    drop(seen);
-    let mut owned = elements.into_iter().map(Element::into_owned);
-    let mut pairs = Vec::new();
-    while let (Some(field), Some(value)) = (owned.next(), owned.next()) {
-        pairs.push((field, value));
+
+    fn finish(self) -> Result<Value, Malformed> {
+        if self.field.is_some() || self.pairs.is_empty() {
+            Err(Malformed)
+        } else {
+            Ok(Value::Hash(self.pairs))
+        }
     }
-    Ok(Value::Hash(pairs))
 }
 
 /// Writes a string with its type byte.
@@ -107,9 +128,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+    type List = Vec<(Vec<u8>, Vec<u8>)>;
 
-    fn written(pairs: &Pairs, form: Form) -> Vec<u8> {
+    fn written(pairs: &List, form: Form) -> Vec<u8> {
         let mut out = Vec::new();
         write_hash(pairs.iter().map(|(field, value)| (&field[..], &value[..])), form, &mut out);
         out
@@ -121,7 +142,7 @@ mod tests {
         read(kind, &mut reader)
     }
 
-    fn pairs() -> impl Strategy<Value = Pairs> {
+    fn pairs() -> impl Strategy<Value = List> {
         let bytes = || prop::collection::vec(any::<u8>(), 0..40);
         prop::collection::hash_map(bytes(), bytes(), 1..20).prop_map(|map| map.into_iter().collect())
     }

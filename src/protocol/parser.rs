@@ -296,7 +296,8 @@ fn short_length(line: &[u8]) -> Option<(i64, usize)> {
         at += 1;
     }
     let has_one_spelling = at == 2 || (at > 2 && line[1] != b'0');
-    (has_one_spelling && line[at] == b'\r' && at + 1 < line.len()).then_some((i64::from(value), at + 2))
+    let is_ended = line.get(at) == Some(&b'\r') && at + 1 < line.len();
+    (has_one_spelling && is_ended).then_some((i64::from(value), at + 2))
 }
 
 /// Splits a line into words as a shell would, appending their bytes to `bytes`; `None` if the quotes do not match.
@@ -477,6 +478,15 @@ mod tests {
         assert_eq!(feed(b"PING\x00\r\nPING\r\n", &[], LIMITS), (vec![], None));
         let stream = [b"*\x00", &[b'\n'; LINE_LEN_MAX][..]].concat();
         assert_eq!(error(&stream, LIMITS), "ERR Protocol error: too big mbulk count string");
+    }
+
+    #[test]
+    fn a_length_may_be_cut_after_any_digit() {
+        for stream in [&b"*123456789"[..], b"*1\r\n$123456789", b"*1\r\n$536870912"] {
+            for len in 0..=stream.len() {
+                assert_eq!(feed(&stream[..len], &[], LIMITS), (vec![], None));
+            }
+        }
     }
 
     #[test]

@@ -509,31 +509,41 @@ pub fn random_distinct(
     if count as u64 >= len {
         return visit(view, key, entry, take);
     }
-    match entry.items() {
-        // Seeking finds enough different ones soon only if few are wanted.
-        Some(items) if is_sought(len, count) => {
-            let mut seen = HashSet::with_capacity(count);
-            while seen.len() < count {
-                one_at_random(view, key, items, &mut |field, value| {
-                    if seen.insert(field.to_vec()) {
-                        take(field, value);
-                    }
-                })?;
-            }
-            Ok(())
-        }
-        _ => {
-            // Each field is taken with the chance that is left for it: one pass, each choice equally likely.
-            let (mut wanted, mut left) = (count as u64, len);
-            visit(view, key, entry, &mut |field, value| {
-                if rand::random_range(0..left.max(1)) < wanted {
-                    take(field, value);
-                    wanted -= 1;
-                }
-                left = left.saturating_sub(1);
-            })
-        }
+    if let Some(items) = entry.items().filter(|_| is_sought(len, count))
+        && let Some(found) = sought(view, key, items, count)?
+    {
+        found.iter().for_each(|(field, value)| take(field, value));
+        return Ok(());
     }
+    // Each field is taken with the chance that is left for it: one pass, each choice equally likely.
+    let (mut wanted, mut left) = (count as u64, len);
+    visit(view, key, entry, &mut |field, value| {
+        if rand::random_range(0..left.max(1)) < wanted {
+            take(field, value);
+            wanted -= 1;
+        }
+        left = left.saturating_sub(1);
+    })
+}
+
+/// Different fields by seeking random positions; `None` if too few were found in a number of tries that is enough for fields that
+/// are spread evenly. Whoever chooses the names can put all of them close to each other.
+fn sought(
+    view: &mut View,
+    key: &Key,
+    items: Items,
+    count: usize,
+) -> Result<Option<HashMap<Vec<u8>, Vec<u8>>>, Interrupt> {
+    let mut found = HashMap::with_capacity(count);
+    for _ in 0..8 * count + 64 {
+        if found.len() == count {
+            return Ok(Some(found));
+        }
+        one_at_random(view, key, items, &mut |field, value| {
+            found.entry(field.to_vec()).or_insert_with(|| value.to_vec());
+        })?;
+    }
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -665,6 +675,46 @@ mod tests {
             random_repeated(&mut view, &key(), &entry, count, &mut |_, _| drawn += 1).expect("in memory");
             assert_eq!(drawn, count);
         }
+    }
+
+    /// A big hash with these rows and this number of fields in its head, however many there are.
+    fn store_rows(store: &Store, count: u64, rows: &[(Vec<u8>, &[u8])]) {
+        let mut transaction = store.transaction(&PartitionSet::All, 0);
+        let uid = transaction.new_uid(&key());
+        let put = |(suffix, value): &(Vec<u8>, &[u8])| {
+            transaction.put_new_item(&key(), uid, suffix, &[value]) as u64
+        };
+        let bytes = rows.iter().map(put).sum();
+        let big = Big { items: Items { uid, bytes }, count, expire_at: None };
+        big.put(&mut transaction, &key()).expect("in memory");
+        transaction.commit();
+    }
+
+    #[test]
+    fn fields_at_one_position_are_drawn_soon() {
+        let store = Store::in_memory(4, 16);
+        let rows: Vec<(Vec<u8>, &[u8])> =
+            (0..300_u32).map(|i| ([&[0; 4], &i.to_be_bytes()[..]].concat(), &b"\0v"[..])).collect();
+        store_rows(&store, 300, &rows);
+        let mut view = store.view(&PartitionSet::All, 0);
+        let entry = find(&mut view, &key()).expect("a hash").expect("exists");
+        let mut found = HashSet::new();
+        random_distinct(&mut view, &key(), &entry, 50, &mut |field, _| {
+            assert!(found.insert(field.to_vec()));
+        })
+        .expect("in memory");
+        assert_eq!(found.len(), 50);
+    }
+
+    #[test]
+    fn a_number_of_fields_that_is_wrong_ends_no_draw() {
+        let store = Store::in_memory(4, 16);
+        store_rows(&store, 1 << 40, &[(vec![0, 0, 0, 1, b'f'], b"\0v"), (b"ab".to_vec(), b"")]);
+        let mut view = store.view(&PartitionSet::All, 0);
+        let entry = find(&mut view, &key()).expect("a hash").expect("exists");
+        let mut found = 0;
+        random_distinct(&mut view, &key(), &entry, 3, &mut |_, _| found += 1).expect("in memory");
+        assert!(found <= 2);
     }
 
     #[test]
