@@ -68,8 +68,13 @@ impl Parameters {
                 directives.push(Directive { words: words.clone(), origin: Origin::Argument });
             }
         }
-        let file = sources.file.as_deref().map(absolute);
-        Loading::default().all(&directives).map(|loading| loading.finish(file)).map_err(LoadError)
+        Parameters::of(&directives, sources.file.as_deref())
+    }
+
+    /// Parameters with these directives, the last of each counting, that CONFIG REWRITE writes to `file`.
+    pub fn of(directives: &[Directive], file: Option<&Path>) -> Result<Loaded, LoadError> {
+        let file = file.map(absolute);
+        Loading::default().all(directives).map(|loading| loading.finish(file)).map_err(LoadError)
     }
 
     /// Parameters with these directives (`port 0`), for tests and tools.

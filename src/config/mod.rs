@@ -162,6 +162,11 @@ impl Parameters {
         Ok(changed)
     }
 
+    /// The text of a configuration with the present values in place of those in `old`; its comments and its order stay.
+    pub fn rewritten(&self, old: &[u8]) -> Vec<u8> {
+        rewrite::text(old, &self.0.state.lock().values)
+    }
+
     /// CONFIG REWRITE: writes the present values into the file that was read at the start, keeping its comments and order.
     ///
     /// # Errors

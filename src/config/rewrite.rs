@@ -41,7 +41,7 @@ fn write_synced(temporary: &Path, replaced: &Path, text: &[u8]) -> std::io::Resu
 }
 
 /// The new text of a file.
-fn text(old: &[u8], values: &[Vec<u8>]) -> Vec<u8> {
+pub fn text(old: &[u8], values: &[Vec<u8>]) -> Vec<u8> {
     let mut lines: Vec<Vec<Vec<u8>>> =
         PARAMETERS.iter().zip(values).map(|(row, value)| lines_of(row, value)).collect();
     let mut is_written = vec![false; PARAMETERS.len()];
@@ -102,19 +102,29 @@ fn lines_of(row: &Parameter, value: &[u8]) -> Vec<Vec<u8>> {
             words.chunks(2).map(|pair| pair.join(" ")).collect()
         }
         Kind::BufferLimits => buffer_limits(value),
+        Kind::List(_) | Kind::Primary => {
+            vec![value.split(|byte| *byte == b' ').map(word).collect::<Vec<_>>().join(" ")]
+        }
         Kind::Bool
         | Kind::Int { .. }
         | Kind::Clamped { .. }
         | Kind::Octal
         | Kind::Word(_)
         | Kind::Words(_)
-        | Kind::List(_)
         | Kind::Percentiles
         | Kind::OomScores
-        | Kind::Primary
         | Kind::Unsupported(_) => vec![shown.into_owned()],
     };
     texts.into_iter().map(|text| format!("{name} {text}").into_bytes()).collect()
+}
+
+/// A word as it stands in a file, in quotes if it needs them.
+fn word(bytes: &[u8]) -> String {
+    let is_plain = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\'');
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.is_empty() && bytes.iter().all(is_plain) => text.to_owned(),
+        _ => quote(bytes),
+    }
 }
 
 fn buffer_limits(value: &[u8]) -> Vec<String> {

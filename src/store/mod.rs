@@ -13,13 +13,13 @@ mod checkpoint;
 mod deadlines;
 pub mod eviction;
 mod expiry;
-mod journal;
+pub mod journal;
 #[cfg(test)]
 mod model_tests;
 mod options;
 mod order;
 mod partition;
-mod record;
+pub mod record;
 mod recovery;
 pub mod row;
 mod staged;
