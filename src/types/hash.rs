@@ -24,7 +24,7 @@ use crate::base::long_double::LongDouble;
 use crate::base::number;
 use crate::store::{Entry, Interrupt, Items, Key, Kind, NewValue, Transaction, View, hash32, items_after};
 use smallvec::SmallVec;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 /// Above this a hash is big, whatever the limits say: a row is rewritten as a whole.
@@ -551,7 +551,7 @@ mod tests {
     use super::*;
     use crate::store::{PartitionSet, Store};
     use rand::prelude::*;
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, HashSet};
 
     const LIMITS: Limits = Limits { entries: 8, value: 16 };
 
