@@ -3,12 +3,13 @@
 //! Start: configuration, log, store (recovered), the store's threads, the housekeeper, client threads.
 //! Stop, in the opposite order: clients end after their turn, the journal is synced, a checkpoint unless it is unwanted, the threads.
 
-use crate::config::Settings;
+use crate::config::Parameters;
 use crate::config::load::Loaded;
 use crate::observability::logging::{self, Format};
 use crate::server::housekeeping;
 use crate::server::runtime::ClientThreads;
 use crate::session::apply::store_options;
+use crate::session::descriptors::allow_clients;
 use crate::session::service::Service;
 use crate::store::{Background, Store};
 use std::sync::Arc;
@@ -36,9 +37,12 @@ pub fn run(loaded: Loaded) -> Result<(), StartError> {
     logging::start(settings.loglevel.name(), &settings.logfile, Format::Text).map_err(|error| {
         StartError(format!("cannot open the log {}: {error}", settings.logfile.display()))
     })?;
+    // Process supervisors and test suites written for redis-server wait for this line and take the process id from it.
+    tracing::info!("Larder {} is starting, PID: {}", env!("CARGO_PKG_VERSION"), std::process::id());
     loaded.notices.iter().for_each(|notice| tracing::warn!("{notice}"));
     crate::commands::table::rename(loaded.parameters.renamed_commands()).map_err(StartError)?;
-    raise_descriptor_limit(&settings);
+    fit_descriptors(&loaded.parameters)?;
+    let settings = loaded.parameters.snapshot();
 
     let databases = u16::try_from(settings.databases).unwrap_or(u16::MAX);
     let store = Store::open(&settings.dir, settings.partitions, databases, store_options(&settings))
@@ -50,7 +54,10 @@ pub fn run(loaded: Loaded) -> Result<(), StartError> {
         Arc::new(Service::new(loaded.parameters, Arc::clone(&store), crate::commands::table::full_names()));
     stop_on_signals(&service)?;
     let housekeeper = housekeeping::start(&service).map_err(failed("start the housekeeper"))?;
-    let clients = ClientThreads::start(&service).map_err(failed("listen"))?;
+    let clients = ClientThreads::start(&service).map_err(|error| {
+        tracing::error!("Failed listening on port {} (tcp), aborting.", settings.port);
+        failed("listen")(error)
+    })?;
     tracing::info!(
         "Ready to accept connections on {:?} after {} ms; {} records replayed, node {}",
         clients.addresses(),
@@ -79,7 +86,7 @@ fn failed(what: &str) -> impl Fn(std::io::Error) -> StartError {
     move |error| StartError(format!("cannot {what}: {error}"))
 }
 
-/// SIGTERM and SIGINT order the stop; SIGPIPE and SIGHUP do nothing.
+/// SIGTERM and SIGINT ask for the stop; SIGPIPE and SIGHUP do nothing.
 fn stop_on_signals(service: &Arc<Service>) -> Result<(), StartError> {
     let service = Arc::clone(service);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -102,8 +109,7 @@ fn stop_on_signals(service: &Arc<Service>) -> Result<(), StartError> {
                     () = ordered.cancelled() => return,
                 };
                 tracing::info!("Received {name} scheduling shutdown...");
-                service.stop.order(false);
-                return;
+                service.stop.ask();
             }
         });
     };
@@ -114,21 +120,18 @@ fn stop_on_signals(service: &Arc<Service>) -> Result<(), StartError> {
         .map_err(failed("wait for signals"))
 }
 
-/// Asks for as many file descriptors as `maxclients` needs; says so if there are fewer.
-fn raise_descriptor_limit(settings: &Settings) {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    /// For trees (three each), segments, sockets that listen, logs.
-    const OURS: u64 = 32;
-    let wanted = settings.maxclients as u64 + OURS + 3 * u64::from(settings.partitions);
-    let now = getrlimit(Resource::Nofile);
-    if now.current.is_none_or(|current| current >= wanted) {
-        return;
+/// Makes sure that `maxclients` clients fit; lowers it to what the system allows otherwise.
+fn fit_descriptors(parameters: &Parameters) -> Result<(), StartError> {
+    let settings = parameters.snapshot();
+    let Err(possible) = allow_clients(settings.maxclients, settings.partitions) else { return Ok(()) };
+    if possible == 0 {
+        return Err(StartError("the limit of open files (ulimit -n) leaves no room for clients".to_owned()));
     }
-    let possible = now.maximum.map_or(wanted, |maximum| maximum.min(wanted));
-    let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(possible), maximum: now.maximum });
-    if raised.is_err() || possible < wanted {
-        tracing::warn!(
-            "{wanted} file descriptors are wanted for maxclients, {possible} are allowed: fewer clients fit"
-        );
-    }
+    tracing::warn!(
+        "maxclients is {possible} instead of {}: the limit of open files (ulimit -n) allows no more",
+        settings.maxclients
+    );
+    let text = possible.to_string();
+    let lowered = parameters.set(&[(b"maxclients", text.as_bytes())], true, |_, _| Ok(()));
+    lowered.map(|_| ()).map_err(StartError)
 }

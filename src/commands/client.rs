@@ -421,7 +421,7 @@ fn kill(request: &Request, session: &mut Session) -> Outcome {
         if client.id == session.id {
             session.close_after_reply();
         } else {
-            client.kill();
+            request.service.clients.close(&client);
         }
     }
     match (is_old_form, killed) {
@@ -552,6 +552,7 @@ fn trackinginfo(_: &Request, _: &mut Session) -> Outcome {
 mod tests {
     use super::*;
     use crate::session::client::Peer;
+    use std::sync::Arc;
 
     #[test]
     fn filters_of_kill_are_taken_together() {
@@ -562,8 +563,9 @@ mod tests {
             ranges.push((start, start + word.len() as u32));
         }
         let filter = KillFilter::read(Args::new(&bytes, &ranges).cursor(2)).expect("well formed");
-        let client =
-            |id, address: &str| Client::new(id, Peer { address: address.into(), ..Peer::default() }, 0);
+        let client = |id, address: &str| {
+            Client::new(id, Peer { address: address.into(), ..Peer::default() }, 0, Arc::default())
+        };
         let matches = |client: &Client| filter.matches(client, &client.profile(), 1);
         assert!(matches(&client(7, "a:1")));
         assert!(!matches(&client(8, "a:1")) && !matches(&client(7, "a:2")));

@@ -32,6 +32,12 @@ impl<'a> Request<'a> {
         Key::new(self.database, self.args.at(index))
     }
 
+    /// Refuses to make a reply of at least `len_min` bytes if the client would be closed over it anyway.
+    pub fn reply_fits(&self, len_min: u64) -> Result<(), Failure> {
+        let [normal, ..] = self.settings.client_output_buffer_limit;
+        if normal.hard == 0 || len_min <= normal.hard { Ok(()) } else { Err(Failure::ReplyTooLong) }
+    }
+
     /// A key of the selected database.
     #[inline]
     pub fn key_named(&self, name: &'a [u8]) -> Key<'a> {
@@ -48,6 +54,8 @@ pub enum Failure {
     Interrupt(Interrupt),
     /// The command must wait for a key to change, and then run again.
     Wait(Box<Wait>),
+    /// The reply would be more than the client may have waiting (`client-output-buffer-limit`): it is closed before the reply is made.
+    ReplyTooLong,
 }
 
 /// What a blocking command waits for. Inside MULTI and scripts nothing waits: there `on_timeout` is the reply at once.

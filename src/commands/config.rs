@@ -69,7 +69,11 @@ fn set(request: &Request, session: &mut Session) -> Outcome {
     let pairs: Vec<(&[u8], &[u8])> = words.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
     let peer = &session.client.peer;
     let is_local = peer.is_local_socket || peer.is_loopback;
-    let changed = request.service.parameters.set(&pairs, is_local).map_err(ErrorReply::new)?;
+    let service = request.service;
+    let changed = service
+        .parameters
+        .set(&pairs, is_local, |settings, changed| service.prepare_settings(settings, changed));
+    let changed = changed.map_err(ErrorReply::new)?;
     if !changed.is_empty() {
         request.service.apply_settings();
     }

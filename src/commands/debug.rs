@@ -39,7 +39,9 @@ const HELP: &[&str] = &[
     "    Write a line into the log.",
     "OBJECT <key>",
     "    Show how a value is stored.",
-    "PAUSE-CRON <0|1>, QUICKLIST-PACKED-THRESHOLD <bytes>, REPLYBUFFER <option> <value>",
+    "PAUSE-CRON <0|1>",
+    "    Let what happens by time rest: expiry, and the end after a signal.",
+    "QUICKLIST-PACKED-THRESHOLD <bytes>, REPLYBUFFER <option> <value>",
     "SET-DISABLE-DENY-SCRIPTS <0|1>, DICT-RESIZING <0|1>",
     "    Do nothing.",
     "POPULATE <count> [<prefix>] [<size>]",
@@ -86,7 +88,12 @@ fn debug(request: &Request, session: &mut Session) -> Outcome {
         (b"htstats-key", 3..=4) => Err(NOT_A_TABLE.into()),
         (b"listpack" | b"ziplist", 3) => Err(ErrorReply::fixed("ERR Not a listpack encoded object.").into()),
         (b"change-repl-id", 2) | (b"replybuffer", 4) => Ok(Reply::Ok),
-        (b"pause-cron" | b"set-disable-deny-scripts" | b"dict-resizing", 3) => Ok(Reply::Ok),
+        (b"pause-cron", 3) => {
+            let rests = leading_number(args.at(2)) != 0.0;
+            request.service.housekeeping_rests.store(rests, Ordering::Relaxed);
+            Ok(Reply::Ok)
+        }
+        (b"set-disable-deny-scripts" | b"dict-resizing", 3) => Ok(Reply::Ok),
         (b"panic" | b"segfault" | b"assert" | b"restart" | b"crash-and-recover" | b"oom" | b"leak", _) => {
             Err(ErrorReply::fixed("ERR Larder refuses to harm itself: end the process by a signal instead")
                 .into())

@@ -18,7 +18,7 @@ use crate::protocol::error::{self, ErrorReply};
 use crate::protocol::reply::Reply;
 use crate::protocol::spec::{Begin, flag};
 use crate::session::service::Service;
-use crate::session::session::Session;
+use crate::session::session::{Closing, Session};
 use crate::session::waiting::Ticket;
 use crate::store::{Interrupt, PartitionSet, Store};
 use smallvec::SmallVec;
@@ -55,6 +55,15 @@ pub fn execute(entry: &Entry, request: &Request, session: &mut Session) -> Answe
             Some(ticket) => return Answer::Waiting { ticket, timeout_ms: wait.timeout_ms },
             None => wait.on_timeout,
         },
+        Err(Failure::ReplyTooLong) => {
+            tracing::warn!(
+                id = session.id,
+                "closing a client: output buffer limit, by a reply that was not even made"
+            );
+            request.service.statistics.add(Counter::OutputBufferDisconnections, 1);
+            session.closing = Some(Closing::Now);
+            Reply::Null
+        }
         Err(failure) => reply_of(failure),
     };
     record(entry, request, session, &reply, started);
@@ -67,6 +76,7 @@ pub fn reply_of(failure: Failure) -> Reply {
         Failure::Error(error) => Reply::Error(error),
         Failure::Wait(wait) => wait.on_timeout,
         Failure::Interrupt(interrupt) => Reply::Error(storage_error(&interrupt)),
+        Failure::ReplyTooLong => Reply::Error(error::OUT_OF_RANGE),
     }
 }
 

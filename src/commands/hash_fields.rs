@@ -90,7 +90,9 @@ fn hincrbyfloat(request: &Request, transaction: &mut Transaction) -> Outcome {
 }
 
 /// More fields than this are not drawn with repeats: Redis would fill its memory until it is killed.
-const REPEATS_MAX: i64 = 1 << 24;
+const REPEATS_MAX: u64 = 1 << 24;
+/// Bytes of the shortest string in a reply: `$0`, two line ends.
+const BULK_LEN_MIN: u64 = 6;
 
 fn hrandfield(request: &Request, view: &mut View) -> Outcome {
     let key = request.key(1);
@@ -112,6 +114,11 @@ fn hrandfield(request: &Request, view: &mut View) -> Outcome {
         if count > 0 {
             hash::random_distinct(view, &key, &entry, count as usize, &mut take)?;
         } else {
+            let repeats = count.unsigned_abs();
+            request.reply_fits(repeats.saturating_mul(BULK_LEN_MIN))?;
+            if repeats > REPEATS_MAX {
+                return Err(error::OUT_OF_RANGE.into());
+            }
             hash::random_repeated(view, &key, &entry, count.unsigned_abs() as usize, &mut take)?;
         }
     }
@@ -134,7 +141,7 @@ fn random_options(request: &Request) -> Result<(i64, bool), ErrorReply> {
         Some(_) => return Err(error::SYNTAX),
     };
     let is_too_large = with_values && count.unsigned_abs() > i64::MAX as u64 / 2;
-    if is_too_large || count < -REPEATS_MAX {
+    if is_too_large {
         return Err(error::OUT_OF_RANGE);
     }
     Ok((count, with_values))

@@ -72,7 +72,7 @@ fn doctor(request: &Request, _: &mut Session) -> Outcome {
     const NEARLY_FULL: &str = "The data takes more than nine tenths of maxmemory. Once it is reached, keys are evicted or \
                                writes refused, as maxmemory-policy says.";
     const WELL: &str = "No trouble with memory was found.";
-    let (limit, used) = (request.settings.maxmemory, request.service.store.data_bytes());
+    let (limit, used) = (request.settings.maxmemory, request.service.store.used_bytes());
     let is_nearly_full = limit > 0 && used > limit / 10 * 9;
     Ok(Reply::Verbatim("txt", if is_nearly_full { NEARLY_FULL } else { WELL }.into()))
 }
@@ -92,7 +92,8 @@ fn purge(_: &Request, _: &mut Session) -> Outcome {
 fn stats(request: &Request, _: &mut Session) -> Outcome {
     let store = &request.service.store;
     let memory = Memory::now();
-    let (own, data) = (memory.own() as f64, store.data_bytes());
+    let (own, data, used_bytes) = (memory.own() as f64, store.data_bytes(), store.used_bytes());
+    let peak_bytes = request.service.statistics.note_memory(used_bytes);
     let databases = 0..request.settings.databases as u16;
     let counters = databases.map(|number| (number, store.counters(number)));
     let used: Vec<_> = counters.filter(|(_, counters)| counters.keys > 0).collect();
@@ -100,12 +101,14 @@ fn stats(request: &Request, _: &mut Session) -> Outcome {
     let int = |value: u64| Reply::Int(value as i64);
     let mut fields = Vec::new();
     let mut field = |name: &str, value: Reply| fields.extend([Reply::bulk(name), value]);
-    field("peak.allocated", int(memory.own()));
-    field("total.allocated", int(memory.own()));
-    field("startup.allocated", int(0));
-    for name in ["replication.backlog", "clients.slaves", "clients.normal", "cluster.links", "aof.buffer"] {
-        field(name, int(0));
-    }
+    field("peak.allocated", int(peak_bytes));
+    field("total.allocated", int(used_bytes));
+    field("startup.allocated", int(store.empty_bytes()));
+    field("replication.backlog", int(0));
+    field("clients.slaves", int(0));
+    field("clients.normal", int(request.service.clients.memory()));
+    field("cluster.links", int(0));
+    field("aof.buffer", int(0));
     field("lua.caches", int(0));
     field("functions.caches", int(0));
     for (number, _) in &used {
@@ -114,12 +117,12 @@ fn stats(request: &Request, _: &mut Session) -> Outcome {
         let overhead = overhead.into_iter().flat_map(|name| [Reply::Text(name), int(0)]);
         field(&format!("db.{number}"), Reply::Map(overhead.collect()));
     }
-    field("overhead.total", int(memory.own().saturating_sub(data)));
+    field("overhead.total", int(store.empty_bytes()));
     field("keys.count", int(keys));
     field("keys.bytes-per-key", int(data.checked_div(keys).unwrap_or(0)));
     field("dataset.bytes", int(data));
-    field("dataset.percentage", Reply::Double((data as f64 * 100.0 / own.max(1.0)).min(100.0)));
-    field("peak.percentage", Reply::Double(100.0));
+    field("dataset.percentage", Reply::Double(if data == 0 { 0.0 } else { 100.0 }));
+    field("peak.percentage", Reply::Double(used_bytes as f64 * 100.0 / peak_bytes.max(1) as f64));
     field("allocator.allocated", int(memory.own()));
     field("allocator.active", int(memory.own()));
     field("allocator.resident", int(memory.resident));

@@ -66,8 +66,11 @@ fn encoding(request: &Request, view: &mut View) -> Outcome {
 fn refcount(request: &Request, view: &mut View) -> Outcome {
     let key = request.key(2);
     let Some(entry) = view.peek(&key)? else { return Ok(Reply::Null) };
-    // Redis holds the integers from 0 to 9999 once for all.
-    let is_shared = entry.kind() == Kind::String
+    // Redis holds the integers from 0 to 9999 once for all, unless each needs an access time of its own.
+    let settings = request.settings;
+    let notes_accesses = settings.maxmemory > 0 && settings.maxmemory_policy.notes_accesses();
+    let is_shared = !notes_accesses
+        && entry.kind() == Kind::String
         && string::encoding_name(&entry) == "int"
         && entry.payload().len() <= 4
         && !entry.payload().starts_with(b"-");

@@ -95,6 +95,10 @@ fn shutdown(request: &Request, session: &mut Session) -> Outcome {
         return Err(error::SYNTAX.into());
     }
     if abort {
+        if request.service.stop.abort() {
+            tracing::warn!("Shutdown manually aborted");
+            return Ok(Reply::Ok);
+        }
         return Err(ErrorReply::fixed("ERR No shutdown in progress.").into());
     }
     tracing::info!("User requested shutdown...");

@@ -168,6 +168,7 @@ impl Loading {
     fn parameter(&mut self, index: usize, values: &[Vec<u8>]) -> Result<(), String> {
         let row = &PARAMETERS[index];
         let words: Vec<&[u8]> = match values {
+            [] if matches!(row.kind, Kind::SavePoints) => vec![&b""[..]], // as in Redis, `save` alone means none
             [] => return Err("wrong number of arguments".to_owned()),
             [one] => words_of(row.kind, one),
             many => many.iter().map(Vec::as_slice).collect(),

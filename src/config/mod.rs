@@ -131,12 +131,18 @@ impl Parameters {
         found
     }
 
-    /// CONFIG SET: all `pairs` of name and value, or none. `is_local` says whether the client is of this machine.
+    /// CONFIG SET: all `pairs` of name and value, or none. `is_local` says whether the client is of this machine. `prepare` gets the
+    /// settings that are about to come into force and the names of what is another in them; it may refuse.
     /// Returns the (proper) names of those whose value is another now.
     ///
     /// # Errors
     /// Redis's error text, prefix included; nothing was changed.
-    pub fn set(&self, pairs: &[(&[u8], &[u8])], is_local: bool) -> Result<Vec<&'static str>, String> {
+    pub fn set(
+        &self,
+        pairs: &[(&[u8], &[u8])],
+        is_local: bool,
+        prepare: impl FnOnce(&Settings, &[&'static str]) -> Result<(), (&'static str, String)>,
+    ) -> Result<Vec<&'static str>, String> {
         let mut state = self.0.state.lock();
         let allows_protected = self.settings().enable_protected_configs.permits(is_local);
         let rows = check_names(pairs, allows_protected, &state.values)?;
@@ -156,7 +162,9 @@ impl Parameters {
             }
         }
         if !changed.is_empty() {
-            self.0.settings.store(Arc::new(changed_state.settings()));
+            let settings = changed_state.settings();
+            prepare(&settings, &changed).map_err(|(name, reason)| refused(name, &reason))?;
+            self.0.settings.store(Arc::new(settings));
             *state = changed_state;
         }
         Ok(changed)
@@ -192,9 +200,9 @@ fn is_meant(row: &Parameter, name: &str, pattern: &[u8]) -> bool {
     pattern.eq_ignore_ascii_case(name.as_bytes())
 }
 
-/// Immutable parameters that may be set to what they are: Redis does not know them, or can change them while it runs. Tools
-/// that write back all that they have read do so with these too.
-const RESTATABLE: &[&str] = &["bind", "port", "partitions", "row-cache-size", "runtime-threads"];
+/// Immutable parameters that may be set to what they are: Redis does not know them. Tools that write back all that they have read
+/// do so with these too.
+const RESTATABLE: &[&str] = &["partitions", "row-cache-size", "runtime-threads"];
 
 /// Index and shown name of each parameter, if all of them may be set.
 fn check_names(

@@ -157,6 +157,7 @@ mod tests {
                     (b"requirepass", b"a \"b"),
                 ],
                 true,
+                |_, _| Ok(()),
             )
             .expect("valid");
         parameters.rewrite().expect("written");

@@ -306,6 +306,11 @@ impl EvictionPolicy {
         matches!(self, EvictionPolicy::VolatileLfu | EvictionPolicy::AllKeysLfu)
     }
 
+    /// Whether keys are ranked by when or how often they were used.
+    pub fn notes_accesses(self) -> bool {
+        self.is_lfu() || matches!(self, EvictionPolicy::VolatileLru | EvictionPolicy::AllKeysLru)
+    }
+
     /// Whether only keys with a deadline are evicted.
     pub fn is_volatile(self) -> bool {
         matches!(

@@ -103,9 +103,9 @@ pub const POLICIES: [&str; 8] = [
 /// All of them.
 pub const PARAMETERS: &[Parameter] = &[
     // --- network
-    row("bind", List(16), "* -::*").immutable().effective(),
+    row("bind", List(16), "* -::*").effective(),
     row("bind-source-addr", Text, ""),
-    row("port", PORT, "6379").immutable().effective(),
+    row("port", PORT, "6379").effective(),
     row("protected-mode", Bool, "yes").effective(),
     row("tcp-backlog", COUNT, "511").immutable().effective(),
     row("tcp-keepalive", COUNT, "300").effective(),

@@ -22,7 +22,7 @@ fn value(parameters: &Parameters, name: &str) -> String {
 fn set(parameters: &Parameters, pairs: &[(&str, &str)]) -> Result<Vec<&'static str>, String> {
     let pairs: Vec<(&[u8], &[u8])> =
         pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
-    parameters.set(&pairs, false)
+    parameters.set(&pairs, false, |_, _| Ok(()))
 }
 
 #[test]
@@ -192,11 +192,24 @@ fn values_are_shown_as_redis_shows_them() {
 }
 
 #[test]
+fn what_cannot_be_put_into_force_is_not_set() {
+    let parameters = Parameters::default();
+    let error = parameters.set(&[(b"timeout", b"5"), (b"port", b"7000")], true, |settings, changed| {
+        assert_eq!((settings.port, changed), (7000, &["timeout", "port"][..]));
+        Err(("port", "no".to_owned()))
+    });
+    let refused = "ERR CONFIG SET failed (possibly related to argument 'port') - no";
+    assert_eq!(error, Err(refused.to_owned()));
+    assert_eq!((value(&parameters, "timeout"), value(&parameters, "port")), ("0".into(), "6379".into()));
+}
+
+#[test]
 fn protected_parameters_need_permission() {
     let parameters = Parameters::with(&["enable-protected-configs local"]).expect("valid");
-    assert!(parameters.set(&[(b"dbfilename", b"x.rdb")], false).is_err());
-    assert_eq!(parameters.set(&[(b"dbfilename", b"x.rdb")], true), Ok(vec!["dbfilename"]));
-    let error = parameters.set(&[(b"dbfilename", b"a/b")], true).expect_err("a path");
+    let set = |name: &[u8], is_local| parameters.set(&[(b"dbfilename", name)], is_local, |_, _| Ok(()));
+    assert!(set(b"x.rdb", false).is_err());
+    assert_eq!(set(b"x.rdb", true), Ok(vec!["dbfilename"]));
+    let error = set(b"a/b", true).expect_err("a path");
     assert!(error.ends_with("dbfilename can't be a path, just a filename"), "{error}");
 }
 

@@ -19,8 +19,6 @@ pub struct Identity {
     pub started_s: i64,
     /// Path of its program.
     pub executable: String,
-    /// Memory of its own at the start.
-    pub startup_memory: u64,
 }
 
 impl Identity {
@@ -33,7 +31,6 @@ impl Identity {
             started: Instant::now(),
             started_s: clock::unix_ms() / 1000,
             executable: executable.to_string_lossy().into_owned(),
-            startup_memory: Memory::now().own(),
         }
     }
 }

@@ -164,17 +164,14 @@ impl Parser {
         self.bulk_len.map_or(0, |len| self.position + len + 2)
     }
 
+    /// Bytes of the request under way that were read as words already, with what stands before them.
+    pub fn read_len(&self) -> usize {
+        self.position
+    }
+
     /// Whether a request has begun that is not complete.
     pub fn is_midway(&self) -> bool {
         self.words_left > 0 || self.searched > 0
-    }
-
-    /// Words of the request under way so far, and bytes of theirs (`CLIENT LIST` shows them).
-    pub fn pending(&self) -> (usize, usize) {
-        if self.words_left == 0 {
-            return (0, 0);
-        }
-        (self.ranges.len(), self.ranges.iter().map(|&(start, end)| (end - start) as usize).sum())
     }
 
     /// Gives back memory that a large request needed. Not to be called midway.

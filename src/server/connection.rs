@@ -8,17 +8,20 @@
 //! - while much output waits, commands do not run but their bytes are still taken in, as clients that send everything before
 //!   they read anything must not get stuck; past a bound of such bytes the commands run all the same and the output grows up
 //!   to `client-output-buffer-limit`, as in Redis;
+//! - with a limit in force that closes whoever exceeds it (a hard one for the output, or `maxmemory-clients`), commands run on and
+//!   it is exceeded, as in Redis: the same clients are closed, and none of their replies are sent any more;
 //! - an idle connection owns no buffers.
 
 use super::buffers;
 use super::dispatch::{Turn, Verdict, dispatch};
 use crate::base::clock;
+use crate::config::Settings;
 use crate::observability::statistics::Counter;
 use crate::protocol::encode;
 use crate::protocol::error::ErrorReply;
 use crate::protocol::parser::{Limits, Parser, Step};
 use crate::protocol::reply::Reply;
-use crate::session::client::{Client, Letter};
+use crate::session::client::{Buffers, Client, Letter, limited_output_len};
 use crate::session::service::Service;
 use crate::session::session::{Closing, Replies, Session};
 use crate::session::waiting::Ticket;
@@ -40,6 +43,10 @@ const TURN_OUTPUT_MAX: usize = 256 * 1024;
 const OUTPUT_WAITING_MAX: usize = 1024 * 1024;
 /// Unread bytes above which they run all the same.
 const INPUT_WAITING_MAX: usize = 16 * 1024 * 1024;
+/// What `client-output-buffer-limit` is for clients that have not authenticated, who get no replies worth that many bytes.
+const UNAUTHENTICATED_OUTPUT_MAX: u64 = 1024;
+/// A command of more bytes than this counts towards `maxmemory-clients` although it runs at once.
+const LARGE_COMMAND_LEN: usize = 16 * 1024;
 /// Bytes reserved for a read into the connection's own buffer.
 const READ_LEN: usize = 16 * 1024;
 /// Bytes reserved at most ahead of a large word that arrives.
@@ -144,11 +151,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         self.wait.is_none() && self.session.closing.is_none() && !self.is_output_full()
     }
 
-    /// Whether commands wait because of unsent output. With a hard limit they do not: whoever exceeds it is closed.
+    /// Whether commands wait because of unsent output. With a limit they do not: whoever exceeds it is closed.
     fn is_output_full(&self) -> bool {
-        self.unsent_len() > OUTPUT_WAITING_MAX
-            && self.input.len() < INPUT_WAITING_MAX
-            && self.output_limit() == 0
+        if self.unsent_len() <= OUTPUT_WAITING_MAX || self.input.len() >= INPUT_WAITING_MAX {
+            return false;
+        }
+        let settings = self.service.settings();
+        self.output_limit(&settings) == 0 && settings.maxmemory_clients == 0
     }
 
     fn unsent_len(&self) -> usize {
@@ -197,7 +206,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             }
             let mut reading = std::pin::pin!(self.stream.read_buf(&mut self.input));
             let len = match reading.as_mut().poll(context) {
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    self.note_buffers();
+                    return Poll::Pending;
+                }
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Woken::Gone),
                 Poll::Ready(Ok(len)) => len,
             };
@@ -243,6 +255,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 return false;
             }
             if !self.send_at_once().await {
+                return false;
+            }
+            self.note_buffers();
+            if self.session.client.is_killed() {
                 return false;
             }
             if left == Left::Nothing || !self.may_run() {
@@ -303,12 +319,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 Ok(Step::NeedMore) => break,
                 Ok(Step::Empty(len)) => used += len,
                 Ok(Step::Command(len)) => {
-                    self.session.input_len = bytes.len() - used;
-                    self.session.output_len = self.unsent_len();
+                    self.session.buffers = Buffers {
+                        input_len: bytes.len() - used,
+                        output_len: self.unsent_len(),
+                        ..Buffers::default()
+                    };
+                    if len > LARGE_COMMAND_LEN && self.is_evicted_for_input(&settings) {
+                        self.session.closing = Some(Closing::Now);
+                        continue;
+                    }
                     match dispatch(turn, &mut self.session, self.parser.args(&bytes[used..])) {
                         Verdict::Done(reply) => {
                             used += len;
                             self.answer(&reply);
+                            self.close_if_over_limit(&settings);
                         }
                         Verdict::Waiting { ticket, timeout_ms } => {
                             used += len;
@@ -329,7 +353,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             }
         }
         self.session.publish();
-        self.session.client.note_turn(turn.now_ms, bytes.len() - used, self.unsent_len());
+        self.session.client.note_turn(turn.now_ms);
         self.parser.shrink();
         (used, left)
     }
@@ -395,16 +419,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             Poll::Ready(Ok(())) => true,
             Poll::Pending => false,
         };
-        let limit = self.output_limit();
-        if limit > 0 && self.unsent_len() as u64 > limit {
-            tracing::warn!(
-                id = self.session.id,
-                bytes = self.unsent_len(),
-                "closing a client: output buffer limit"
-            );
-            self.service.statistics.add(Counter::OutputBufferDisconnections, 1);
-            return false;
-        }
         match self.session.closing {
             Some(Closing::Now) => false,
             Some(Closing::AfterReply) => !is_all,
@@ -412,10 +426,49 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         }
     }
 
-    /// The hard limit of this kind of client, in bytes; 0 is none.
-    fn output_limit(&self) -> u64 {
+    /// The hard limit of this kind of client, in bytes; 0 is none. Strangers have one of their own.
+    fn output_limit(&self, settings: &Settings) -> u64 {
+        if !self.session.is_authenticated && !settings.requirepass.0.is_empty() {
+            return UNAUTHENTICATED_OUTPUT_MAX;
+        }
         let is_subscriber = self.session.subscriptions != (0, 0, 0);
-        self.service.settings().client_output_buffer_limit[if is_subscriber { 2 } else { 0 }].hard
+        settings.client_output_buffer_limit[if is_subscriber { 2 } else { 0 }].hard
+    }
+
+    /// Closes the connection, without another byte, if more replies wait than it may have.
+    #[inline]
+    fn close_if_over_limit(&mut self, settings: &Settings) {
+        let limited_len = limited_output_len(self.unsent_len());
+        if limited_len == 0 {
+            return;
+        }
+        let limit = self.output_limit(settings);
+        if limit > 0 && limited_len >= limit {
+            let (id, bytes) = (self.session.id, self.unsent_len());
+            tracing::warn!(id, bytes, "closing a client: output buffer limit");
+            self.service.statistics.add(Counter::OutputBufferDisconnections, 1);
+            self.session.closing = Some(Closing::Now);
+        }
+    }
+
+    /// Whether a large command that is complete, and so will not wait in the buffer, is the one too much for `maxmemory-clients`.
+    #[cold]
+    fn is_evicted_for_input(&self, settings: &Settings) -> bool {
+        self.session.publish_buffers();
+        self.service.evict_clients(settings);
+        self.session.client.is_killed()
+    }
+
+    /// Lets others see what is in the buffers, and keeps all clients together within `maxmemory-clients`.
+    fn note_buffers(&mut self) {
+        self.session.buffers = Buffers {
+            input_len: self.input.len(),
+            words_len: self.parser.read_len().min(self.input.len()),
+            announced_len: self.parser.wanted_len().saturating_sub(self.input.len()),
+            output_len: self.unsent_len(),
+        };
+        self.session.publish_buffers();
+        self.service.evict_clients(&self.service.settings());
     }
 
     fn poll_send(&mut self, context: &mut Context) -> Poll<io::Result<()>> {
@@ -468,8 +521,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 Letter::Nudge => {}
             }
         }
-        let limit = self.output_limit();
-        limit == 0 || self.unsent_len() as u64 <= limit
+        let service = Arc::clone(&self.service);
+        self.close_if_over_limit(&service.settings());
+        self.session.closing != Some(Closing::Now)
     }
 
     /// Holds commands until the pause changes or the wall clock `until_ms`.
@@ -537,6 +591,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         self.end_wait();
         self.session.watched.clear(&self.service.store, clock::unix_ms());
         self.service.monitors.remove(self.session.id);
-        self.service.clients.remove(self.session.id);
+        self.service.clients.remove(&self.session.client);
     }
 }

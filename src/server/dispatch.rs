@@ -180,7 +180,7 @@ fn not_inside_multi(session: &Session, call: &Call) -> Result<(), ErrorReply> {
 #[inline]
 fn out_of_memory(turn: Turn, session: &mut Session, call: &Call) -> Result<(), ErrorReply> {
     let limit = turn.settings.maxmemory;
-    if limit == 0 || turn.service.store.data_bytes() <= limit {
+    if limit == 0 || turn.service.store.used_bytes() <= limit {
         return Ok(());
     }
     evict(turn, session, call)
@@ -326,7 +326,7 @@ fn run(turn: Turn, session: &mut Session, call: &Call) -> Answer {
     };
     if matches!(call.entry.command.handler, Handler::Session(_)) {
         session.publish();
-        session.client.note_buffers(session.input_len, session.output_len);
+        session.publish_buffers();
     }
     execute(call.entry, &request, session)
 }

@@ -1,4 +1,4 @@
-//! What happens by time and not by request: keys expire, rates are sampled, metrics are shown.
+//! What happens by time and not by request: keys expire, rates are sampled, metrics are shown, and a signal to stop is obeyed.
 
 use crate::base::clock;
 use crate::base::ids::PartitionId;
@@ -35,6 +35,10 @@ fn run(service: &Service) {
     let metrics = Handles::new();
     while !service.stop.is_ordered() {
         std::thread::sleep(TICK);
+        if service.housekeeping_rests.load(Ordering::Relaxed) {
+            continue;
+        }
+        service.stop.obey();
         tick = tick.wrapping_add(1);
         if tick.is_multiple_of(SAMPLE_TICKS) {
             service.statistics.sample(begun.elapsed().as_millis() as u64);
@@ -52,7 +56,7 @@ fn run(service: &Service) {
 /// Notes the peak of memory and shows the metrics.
 fn publish(service: &Service, metrics: &Handles) {
     let (memory_bytes, status) = (Memory::now().own(), service.store.status());
-    service.statistics.note_memory(memory_bytes);
+    service.statistics.note_memory(service.store.used_bytes());
     let figures = Figures {
         connections: service.clients.count(),
         memory_bytes,

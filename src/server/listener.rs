@@ -44,24 +44,28 @@ pub fn addresses(bind: &[String], port: u16) -> io::Result<Vec<Address>> {
     Ok(found)
 }
 
-/// Opens `threads` listeners for each of `addresses`: a list for each thread. Optional addresses that the machine does not
-/// have are left out, as is a whole address family that it does not know.
+/// Opens `threads` listeners for each of `addresses`. Optional addresses that the machine does not have are left out, as is a
+/// whole address family that it does not know.
 ///
 /// # Errors
 /// An address that is taken or not there.
-pub fn open_tcp(addresses: &[Address], backlog: i32, threads: usize) -> io::Result<Vec<Vec<TcpListener>>> {
-    let mut lists: Vec<Vec<TcpListener>> = (0..threads).map(|_| Vec::new()).collect();
+pub fn open_tcp(
+    addresses: &[Address],
+    backlog: i32,
+    threads: usize,
+) -> io::Result<Vec<(SocketAddr, Vec<TcpListener>)>> {
+    let mut opened = Vec::new();
     for address in addresses {
         match listen(address.socket, backlog, false) {
             Ok(probe) => drop(probe),
             Err(error) if may_be_left_out(&error, address.is_optional) => continue,
             Err(error) => return Err(io::Error::new(error.kind(), format!("{}: {error}", address.socket))),
         }
-        for list in &mut lists {
-            list.push(listen(address.socket, backlog, true)?);
-        }
+        let sockets: Vec<TcpListener> =
+            (0..threads).map(|_| listen(address.socket, backlog, true)).collect::<io::Result<_>>()?;
+        opened.push((address.socket, sockets));
     }
-    Ok(lists)
+    Ok(opened)
 }
 
 fn listen(address: SocketAddr, backlog: i32, shared: bool) -> io::Result<TcpListener> {
@@ -145,10 +149,12 @@ mod tests {
     #[test]
     fn threads_share_a_port_but_servers_do_not() {
         let any = Address { socket: ([127, 0, 0, 1], 0).into(), is_optional: false };
-        let port = open_tcp(&[any], 16, 1).expect("a free port")[0][0].local_addr().expect("its address");
+        let opened = open_tcp(&[any], 16, 1).expect("a free port");
+        let port = opened[0].1[0].local_addr().expect("its address");
+        drop(opened);
         let address = Address { socket: port, is_optional: false };
-        let lists = open_tcp(&[address], 16, 2).expect("closed above");
-        assert_eq!(lists.iter().map(Vec::len).collect::<Vec<_>>(), [1, 1]);
+        let opened = open_tcp(&[address], 16, 2).expect("closed above");
+        assert_eq!((opened.len(), opened[0].1.len()), (1, 2));
         assert!(open_tcp(&[address], 16, 1).is_err(), "the port is taken");
     }
 
@@ -156,8 +162,7 @@ mod tests {
     fn an_optional_address_may_be_missing() {
         let missing: SocketAddr = ([203, 0, 113, 1], 0).into();
         assert!(
-            open_tcp(&[Address { socket: missing, is_optional: true }], 16, 1).expect("left out")[0]
-                .is_empty()
+            open_tcp(&[Address { socket: missing, is_optional: true }], 16, 1).expect("left out").is_empty()
         );
         assert!(open_tcp(&[Address { socket: missing, is_optional: false }], 16, 1).is_err());
     }

@@ -5,6 +5,7 @@ pub mod connection;
 pub mod dispatch;
 pub mod housekeeping;
 pub mod listener;
+mod listening;
 pub mod names;
 pub mod runtime;
 pub mod sweep;

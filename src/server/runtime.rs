@@ -3,6 +3,7 @@
 //! Stopping is in order: no new connections, then every connection ends after the turn it is in, then the threads end.
 
 use super::connection::Connection;
+use super::listening::{Acceptor, Listening};
 use super::{listener, sweep};
 use crate::base::clock;
 use crate::config::Settings;
@@ -16,6 +17,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// How long accepting rests after an error, such as no file descriptor being left.
@@ -41,10 +44,26 @@ pub struct ClientThreads {
     addresses: Vec<SocketAddr>,
 }
 
-/// The sockets of one thread.
-struct Listeners {
-    tcp: Vec<std::net::TcpListener>,
-    unix: Option<std::os::unix::net::UnixListener>,
+/// The tasks of one thread, and its runtime.
+struct Tasks {
+    runtime: Runtime,
+    accepting: TaskTracker,
+    connections: TaskTracker,
+}
+
+impl Tasks {
+    fn new() -> io::Result<Tasks> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(Tasks { runtime, accepting: TaskTracker::new(), connections: TaskTracker::new() })
+    }
+
+    fn acceptor(&self) -> Acceptor {
+        Acceptor {
+            runtime: self.runtime.handle().clone(),
+            accepting: self.accepting.clone(),
+            connections: self.connections.clone(),
+        }
+    }
 }
 
 impl ClientThreads {
@@ -54,25 +73,23 @@ impl ClientThreads {
     /// An address that cannot be listened on.
     pub fn start(service: &Arc<Service>) -> io::Result<ClientThreads> {
         let settings = service.settings();
-        let count = thread_count(&settings);
         let backlog = i32::try_from(settings.tcp_backlog).unwrap_or(511);
-        let addresses = match settings.port {
-            0 => Vec::new(),
-            port => listener::addresses(&settings.bind, port)?,
-        };
         let mut unix = if settings.unixsocket.as_os_str().is_empty() {
             None
         } else {
             Some(listener::open_unix(&settings.unixsocket, settings.unixsocketperm, backlog)?)
         };
-        let lists = listener::open_tcp(&addresses, backlog, count)?;
-        let addresses = lists[0].iter().filter_map(|socket| socket.local_addr().ok()).collect();
-        let mut threads = Vec::with_capacity(count);
-        for (index, tcp) in lists.into_iter().enumerate() {
-            let (service, listeners) = (Arc::clone(service), Listeners { tcp, unix: unix.take() });
+        let all: Vec<Tasks> =
+            (0..thread_count(&settings)).map(|_| Tasks::new()).collect::<io::Result<_>>()?;
+        let listening = Listening::start(service, &settings, all.iter().map(Tasks::acceptor).collect())?;
+        let addresses = listening.addresses();
+        let mut threads = Vec::with_capacity(all.len());
+        for (index, tasks) in all.into_iter().enumerate() {
+            let (service, unix) = (Arc::clone(service), unix.take());
             let thread = std::thread::Builder::new().name(format!("clients-{index}"));
-            threads.push(thread.spawn(move || serve(index, &service, listeners))?);
+            threads.push(thread.spawn(move || serve(index, &service, tasks, unix))?);
         }
+        service.listen_by(Box::new(listening));
         Ok(ClientThreads { threads, addresses })
     }
 
@@ -99,15 +116,10 @@ pub fn thread_count(settings: &Settings) -> usize {
     }
 }
 
-fn serve(index: usize, service: &Arc<Service>, listeners: Listeners) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.expect("a runtime needs a few file descriptors only");
+fn serve(index: usize, service: &Arc<Service>, tasks: Tasks, unix: Option<std::os::unix::net::UnixListener>) {
+    let Tasks { runtime, accepting, connections } = tasks;
     runtime.block_on(async {
-        let (accepting, connections) = (TaskTracker::new(), TaskTracker::new());
-        for socket in listeners.tcp {
-            accepting.spawn(accept_tcp(socket, Arc::clone(service), connections.clone()));
-        }
-        if let Some(socket) = listeners.unix {
+        if let Some(socket) = unix {
             accepting.spawn(accept_unix(socket, Arc::clone(service), connections.clone()));
         }
         if index == 0 {
@@ -122,12 +134,17 @@ fn serve(index: usize, service: &Arc<Service>, listeners: Listeners) {
     });
 }
 
-async fn accept_tcp(socket: std::net::TcpListener, service: Arc<Service>, connections: TaskTracker) {
+/// Accepts until `stop`.
+pub async fn accept_tcp(
+    socket: std::net::TcpListener,
+    service: Arc<Service>,
+    connections: TaskTracker,
+    stop: CancellationToken,
+) {
     let listener = match tokio::net::TcpListener::from_std(socket) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "a listening socket was refused by the runtime"),
     };
-    let stop = service.stop.token();
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
         match accepted {
             Ok((stream, address)) => {
@@ -135,6 +152,7 @@ async fn accept_tcp(socket: std::net::TcpListener, service: Arc<Service>, connec
                 let peer = tcp_peer(&stream, address);
                 welcome(stream, peer, &service, &connections);
             }
+            Err(_) if stop.is_cancelled() => return,
             Err(error) => accept_failed(&error).await,
         }
     }

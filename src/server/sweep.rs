@@ -1,9 +1,10 @@
 //! Closes clients that are idle for too long (`timeout`) or have had too much output waiting for too long (the soft limit of
-//! `client-output-buffer-limit`): once a second, for all of them together, so that no connection needs a timer.
+//! `client-output-buffer-limit`): once a second, for all of them together, so that no connection needs a timer. What a connection
+//! does not see by itself, that others have made `maxmemory-clients` be exceeded, is seen here too.
 
 use crate::base::clock;
 use crate::config::Settings;
-use crate::session::client::{Client, Kind};
+use crate::session::client::{Client, Kind, limited_output_len};
 use crate::session::service::Service;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ pub async fn sweep(service: Arc<Service>) {
     let mut over_since_ms = HashMap::new();
     while stop.run_until_cancelled(tokio::time::sleep(GAP)).await.is_some() {
         let settings = service.settings();
+        service.evict_clients(&settings);
         if settings.timeout == 0 && settings.client_output_buffer_limit.iter().all(|limit| limit.soft == 0) {
             continue;
         }
@@ -31,7 +33,7 @@ pub async fn sweep(service: Arc<Service>) {
                     address = client.peer.address,
                     "closing an idle or slow client"
                 );
-                client.kill();
+                service.clients.close(&client);
             }
         }
     }
@@ -53,7 +55,7 @@ fn is_slow(client: &Client, settings: &Settings, now_ms: i64, over_since_ms: &mu
         Kind::Replica => settings.client_output_buffer_limit[1],
         Kind::Pubsub => settings.client_output_buffer_limit[2],
     };
-    if limit.soft == 0 || client.output_len() as u64 <= limit.soft {
+    if limit.soft == 0 || limited_output_len(client.output_len()) < limit.soft {
         over_since_ms.remove(&client.id);
         return false;
     }

@@ -1,5 +1,6 @@
 //! Settings put into force where others keep their own copy: the store's options, the log level.
 
+use super::descriptors::allow_clients;
 use super::service::Service;
 use crate::config::Settings;
 use crate::config::settings::{EvictionPolicy, Fsync};
@@ -7,11 +8,37 @@ use crate::observability::{logging, process};
 use crate::store::{Options, Policy, SyncMode};
 
 impl Service {
+    /// Does what may fail before `settings` come into force, in which the parameters called `changed` differ from what they are.
+    /// Refused are the name of a parameter and the reason, in Redis's words.
+    pub fn prepare_settings(
+        &self,
+        settings: &Settings,
+        changed: &[&'static str],
+    ) -> Result<(), (&'static str, String)> {
+        if changed.contains(&"maxclients")
+            && let Err(possible) = allow_clients(settings.maxclients, settings.partitions)
+        {
+            let reason =
+                "The operating system is not able to handle the specified number of clients, try with";
+            return Err(("maxclients", format!("{reason} {possible}")));
+        }
+        let (is_port, is_bind) = (changed.contains(&"port"), changed.contains(&"bind"));
+        if (is_port || is_bind) && self.listens().is_some_and(|listens| !listens.listen_on(settings)) {
+            return Err(if is_port {
+                ("port", "Unable to listen on this port. Check server logs.".to_owned())
+            } else {
+                ("bind", "Failed to bind to specified addresses.".to_owned())
+            });
+        }
+        Ok(())
+    }
+
     /// Puts the present settings into force. To be called whenever they have changed.
     pub fn apply_settings(&self) {
         let settings = self.parameters.snapshot();
         self.store.set_options(store_options(&settings));
         logging::set_level(settings.loglevel.name());
+        self.evict_clients(&settings);
     }
 }
 

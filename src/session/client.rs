@@ -76,6 +76,38 @@ pub enum Kind {
     Master,
 }
 
+/// What a connection's buffers hold, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Buffers {
+    /// Received and not yet done.
+    pub input_len: usize,
+    /// Of these, those of words of the request under way that are complete, and what stands before them.
+    pub words_len: usize,
+    /// Announced by the word under way and still to come. They count as if they were here: the client has said that it will
+    /// take that much, and what it is measured by must not hang on how fast the network brings it.
+    pub announced_len: usize,
+    /// To be sent.
+    pub output_len: usize,
+}
+
+/// What a client takes without anything in its buffers: session, connection, its place in the registry.
+const CONNECTION_LEN: usize = 2048;
+
+/// Buffers grow in steps; so do figures that are compared with a limit.
+fn rounded(len: usize) -> usize {
+    len.next_multiple_of(1024)
+}
+
+/// Reply bytes that Redis keeps in a client's fixed buffer. Limits of the output do not count these: only who has more waiting
+/// is looked at.
+const FIXED_OUTPUT_LEN: usize = 16 * 1024;
+
+/// Of this many bytes to be sent, those that `client-output-buffer-limit` counts.
+#[inline]
+pub fn limited_output_len(output_len: usize) -> u64 {
+    if output_len > FIXED_OUTPUT_LEN { output_len as u64 } else { 0 }
+}
+
 /// Something for a connection from outside of it.
 #[derive(Clone, Debug)]
 pub enum Letter {
@@ -116,7 +148,11 @@ pub struct Client {
     version: AtomicU8,
     last_seen_ms: AtomicI64,
     input_len: AtomicUsize,
+    words_len: AtomicUsize,
+    announced_len: AtomicUsize,
     output_len: AtomicUsize,
+    memory: AtomicUsize,
+    all_memory: Arc<AtomicUsize>,
     mailbox: Mutex<Mailbox>,
     has_mail: AtomicBool,
     is_killed: AtomicBool,
@@ -124,8 +160,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client that connected at wall clock `now_ms`.
-    pub fn new(id: u64, peer: Peer, now_ms: i64) -> Client {
+    /// A client that connected at wall clock `now_ms`. What it takes is added to `all_memory`, too.
+    pub fn new(id: u64, peer: Peer, now_ms: i64, all_memory: Arc<AtomicUsize>) -> Client {
         Client {
             id,
             peer,
@@ -134,7 +170,11 @@ impl Client {
             version: AtomicU8::new(2),
             last_seen_ms: AtomicI64::new(now_ms),
             input_len: AtomicUsize::new(0),
+            words_len: AtomicUsize::new(0),
+            announced_len: AtomicUsize::new(0),
             output_len: AtomicUsize::new(0),
+            memory: AtomicUsize::new(0),
+            all_memory,
             mailbox: Mutex::default(),
             has_mail: AtomicBool::new(false),
             is_killed: AtomicBool::new(false),
@@ -158,18 +198,36 @@ impl Client {
         if self.version.load(Ordering::Relaxed) == 3 { Version::Resp3 } else { Version::Resp2 }
     }
 
-    /// Notes the figures at the end of a turn: wall clock, bytes of unread requests and of unsent replies.
+    /// Notes that it had a turn, at this wall clock.
     #[inline]
-    pub fn note_turn(&self, now_ms: i64, input_len: usize, output_len: usize) {
+    pub fn note_turn(&self, now_ms: i64) {
         self.last_seen_ms.store(now_ms, Ordering::Relaxed);
-        self.input_len.store(input_len, Ordering::Relaxed);
-        self.output_len.store(output_len, Ordering::Relaxed);
     }
 
-    /// Notes how much input and output there is while a command runs that might show it.
-    pub fn note_buffers(&self, input_len: usize, output_len: usize) {
-        self.output_len.store(output_len, Ordering::Relaxed);
-        self.input_len.store(input_len, Ordering::Relaxed);
+    /// Notes how much input and output there is, and what the session holds besides.
+    #[inline]
+    pub fn note_buffers(&self, buffers: Buffers, held: usize) {
+        self.input_len.store(buffers.input_len - buffers.words_len, Ordering::Relaxed);
+        self.words_len.store(buffers.words_len, Ordering::Relaxed);
+        self.output_len.store(buffers.output_len, Ordering::Relaxed);
+        self.announced_len.store(buffers.announced_len, Ordering::Relaxed);
+        let input_len = buffers.input_len + buffers.announced_len;
+        let used = CONNECTION_LEN + rounded(input_len) + rounded(buffers.output_len) + rounded(held);
+        if used != self.memory() {
+            self.note_memory(used);
+        }
+    }
+
+    /// Notes the bytes it takes in all.
+    pub fn note_memory(&self, bytes: usize) {
+        let before = self.memory.swap(bytes, Ordering::Relaxed);
+        // Wrapping, as a difference may be negative: the sum of all differences is right.
+        self.all_memory.fetch_add(bytes.wrapping_sub(before), Ordering::Relaxed);
+    }
+
+    /// The bytes it takes in all, as of its last turn.
+    pub fn memory(&self) -> usize {
+        self.memory.load(Ordering::Relaxed)
     }
 
     /// Wall clock of its last turn, in milliseconds.
@@ -177,7 +235,7 @@ impl Client {
         self.last_seen_ms.load(Ordering::Relaxed)
     }
 
-    /// Bytes of requests not yet run.
+    /// Bytes of requests not yet read as words.
     pub fn input_len(&self) -> usize {
         self.input_len.load(Ordering::Relaxed)
     }
@@ -256,14 +314,18 @@ impl Client {
         let seconds_since = |ms: i64| (now_ms - ms).max(0) / 1000;
         let (queued, queued_len) = profile.queued.map_or((-1, 0), |(count, bytes)| (count as i64, bytes));
         let (input_len, output_len) = (self.input_len(), self.output_len());
+        let words_len = self.words_len.load(Ordering::Relaxed);
+        let announced_len = self.announced_len.load(Ordering::Relaxed);
+        let listed_len = limited_output_len(output_len);
+        let fixed_len = output_len as u64 - listed_len;
         let head = format!(
             "id={} addr={} laddr={} fd={} name=",
             self.id, self.peer.address, self.peer.local_address, self.peer.descriptor
         );
         let tail = format!(
-            " age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={queued} qbuf={input_len} qbuf-free=0 \
-             argv-mem=0 multi-mem={queued_len} rbs={output_len} rbp={output_len} obl={output_len} oll=0 omem=0 \
-             tot-mem={} events=r cmd={} user={} redir=-1 resp={} lib-name={} lib-ver={}",
+            " age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={queued} qbuf={input_len} qbuf-free={announced_len} \
+             argv-mem={words_len} multi-mem={queued_len} rbs={output_len} rbp={output_len} obl={fixed_len} oll={} \
+             omem={listed_len} tot-mem={} events=r cmd={} user={} redir=-1 resp={} lib-name={} lib-ver={}",
             seconds_since(self.connected_ms),
             seconds_since(self.last_seen_ms()),
             self.flag_letters(&profile),
@@ -271,7 +333,8 @@ impl Client {
             profile.channels,
             profile.patterns,
             profile.shard_channels,
-            input_len + output_len + queued_len + std::mem::size_of::<Client>(),
+            listed_len.div_ceil(FIXED_OUTPUT_LEN as u64),
+            self.memory(),
             if profile.command.is_empty() { "NULL" } else { profile.command },
             profile.user,
             profile.version.number(),
@@ -305,7 +368,7 @@ mod tests {
     #[test]
     fn a_line_of_client_list_has_redis_fields_in_order() {
         let peer = Peer { address: "1.2.3.4:5".into(), local_address: "1.2.3.4:6".into(), ..Peer::default() };
-        let client = Client::new(7, peer, 1000);
+        let client = Client::new(7, peer, 1000, Arc::default());
         client.set_profile(Profile {
             name: b"n".to_vec(),
             user: "default".into(),
@@ -323,7 +386,7 @@ mod tests {
 
     #[test]
     fn letters_are_taken_once() {
-        let client = Client::new(1, Peer::default(), 0);
+        let client = Client::new(1, Peer::default(), 0, Arc::default());
         assert_eq!(client.send(Letter::Bytes(Bytes::from_static(b"ab"))), 2);
         assert!(client.has_mail());
         assert_eq!(client.take_mail().len(), 1);

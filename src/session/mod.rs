@@ -6,6 +6,7 @@
 pub mod apply;
 pub mod client;
 pub mod clients;
+pub mod descriptors;
 pub mod monitor;
 pub mod multi;
 pub mod pause;

@@ -10,12 +10,18 @@ use crate::config::{Parameters, Settings};
 use crate::observability::latency::LatencyMonitor;
 use crate::observability::process::Identity;
 use crate::observability::slowlog::SlowLog;
-use crate::observability::statistics::Statistics;
+use crate::observability::statistics::{Counter, Statistics};
 use crate::store::Store;
 use arc_swap::Guard;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use tokio::sync::watch;
+
+/// Where clients are accepted, as far as a change of `bind` or `port` must know it.
+pub trait Listens: Send + Sync {
+    /// Listens on the addresses of `settings` and no others. False if that is not possible; then nothing has changed.
+    fn listen_on(&self, settings: &Settings) -> bool;
+}
 
 /// What all sessions share.
 pub struct Service {
@@ -45,10 +51,13 @@ pub struct Service {
     pub clock: quanta::Clock,
     /// Whether keys are removed when their time has come (DEBUG SET-ACTIVE-EXPIRE).
     pub active_expire: AtomicBool,
+    /// Whether nothing happens by time (DEBUG PAUSE-CRON).
+    pub housekeeping_rests: AtomicBool,
     /// Which process this is.
     pub identity: Identity,
     /// The checkpoint that a client asked for.
     pub saving: Arc<Saving>,
+    listens: OnceLock<Box<dyn Listens>>,
 }
 
 impl Service {
@@ -72,8 +81,29 @@ impl Service {
             latency: LatencyMonitor::default(),
             clock: quanta::Clock::new(),
             active_expire: AtomicBool::new(true),
+            housekeeping_rests: AtomicBool::new(false),
             identity: Identity::of_this_process(),
             saving: Arc::default(),
+            listens: OnceLock::new(),
+        }
+    }
+
+    /// Names who changes where clients are accepted. The first one stays.
+    pub fn listen_by(&self, listens: Box<dyn Listens>) {
+        let _ = self.listens.set(listens);
+    }
+
+    /// Who changes where clients are accepted.
+    pub fn listens(&self) -> Option<&dyn Listens> {
+        self.listens.get().map(AsRef::as_ref)
+    }
+
+    /// Closes clients while all together take more than `maxmemory-clients`.
+    #[inline]
+    pub fn evict_clients(&self, settings: &Settings) {
+        let limit = settings.maxmemory_clients;
+        if limit > 0 && self.clients.memory() > limit {
+            self.statistics.add(Counter::EvictedClients, self.clients.evict(limit));
         }
     }
 

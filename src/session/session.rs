@@ -3,7 +3,7 @@
 //! What others may see is copied to its [`Client`] by [`Session::publish`]: before a command on the connection or the server
 //! runs, and at the end of a turn in which something changed.
 
-use super::client::{Client, Profile};
+use super::client::{Buffers, Client, Profile};
 use super::multi::Multi;
 use super::watch::Watched;
 use crate::protocol::encode::Version;
@@ -41,10 +41,8 @@ pub struct Session {
     pub id: u64,
     /// What others see of it.
     pub client: Arc<Client>,
-    /// Bytes received and not done yet, those of the command that runs included.
-    pub input_len: usize,
-    /// Bytes of replies that are not sent yet, without that to the command that runs.
-    pub output_len: usize,
+    /// What its connection's buffers hold, the command that runs included, the reply to it not.
+    pub buffers: Buffers,
     /// The database selected.
     pub database: u16,
     /// The version of the protocol.
@@ -90,8 +88,7 @@ impl Session {
         Session {
             id: client.id,
             client,
-            input_len: 0,
-            output_len: 0,
+            buffers: Buffers::default(),
             database: 0,
             version: Version::Resp2,
             name: Vec::new(),
@@ -135,6 +132,13 @@ impl Session {
             self.is_changed = false;
             self.client.set_profile(self.profile());
         }
+    }
+
+    /// Lets others see how much is in the buffers, and what the session holds besides.
+    #[inline]
+    pub fn publish_buffers(&self) {
+        let queued = self.multi.as_ref().map_or(0, |multi| multi.bytes);
+        self.client.note_buffers(self.buffers, queued + self.watched.bytes());
     }
 
     /// What others may see.

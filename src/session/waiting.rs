@@ -108,7 +108,7 @@ mod tests {
     use crate::session::client::Peer;
 
     fn ticket(keys: &[&str]) -> Arc<Ticket> {
-        let client = Arc::new(Client::new(1, Peer::default(), 0));
+        let client = Arc::new(Client::new(1, Peer::default(), 0, Arc::default()));
         let keys = keys.iter().map(|key| (0, key.as_bytes().into())).collect();
         Arc::new(Ticket::new(client, Queued::copy_from(Args::new(b"", &[])), 0, keys, Reply::NullArray))
     }

@@ -8,6 +8,9 @@ use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// What a watched key takes here and in the store, without its name.
+const KEY_LEN: usize = std::mem::size_of::<WatchedKey>() + 64;
+
 /// A key that is watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WatchedKey {
@@ -23,6 +26,7 @@ pub struct WatchedKey {
 #[derive(Clone, Debug, Default)]
 pub struct Watched {
     keys: Vec<WatchedKey>,
+    bytes: usize,
     flag: WatchFlag,
 }
 
@@ -36,6 +40,11 @@ impl Watched {
     /// How many keys.
     pub fn len(&self) -> usize {
         self.keys.len()
+    }
+
+    /// Bytes that watching takes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The keys.
@@ -61,6 +70,7 @@ impl Watched {
     /// Remembers a key; the store was told by the caller, under the lock.
     pub fn push(&mut self, key: &Key, existed: bool) {
         self.keys.push(WatchedKey { database: key.database, name: key.name.into(), existed });
+        self.bytes += KEY_LEN + key.name.len();
     }
 
     /// The partitions they are in.
@@ -75,6 +85,7 @@ impl Watched {
         if self.keys.is_empty() {
             return;
         }
+        self.bytes = 0;
         for watched in self.keys.drain(..) {
             let key = Key::new(watched.database, &watched.name);
             let mut view = store.view(&PartitionSet::One(store.partition_of(key.slot)), now_ms);

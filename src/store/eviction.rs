@@ -82,7 +82,7 @@ pub fn lfu_fresh(minute: u32) -> u32 {
 }
 
 impl Store {
-    /// Removes keys by policy until the stored bytes are within `limit`, but no more than `budget` of them. `now` is the wall
+    /// Removes keys by policy until [`Store::used_bytes`] are within `limit`, but no more than `budget` of them. `now` is the wall
     /// clock in milliseconds since 1970.
     pub fn evict(
         &self,
@@ -94,7 +94,7 @@ impl Store {
     ) -> Result<Evicted, Interrupt> {
         let mut evicted = Evicted::default();
         let mut misses = 0;
-        while self.data_bytes() > limit {
+        while self.used_bytes() > limit {
             let partitions = self.partition_count();
             if policy == Policy::NoEviction || evicted.keys as usize == budget || misses > 2 * partitions {
                 return Ok(evicted);

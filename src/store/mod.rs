@@ -58,6 +58,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 use tree::Environment;
 
+/// What a partition takes without data, in its tree and in memory: a round figure near what is measured.
+const EMPTY_PARTITION_BYTES: u64 = 64 * 1024;
+
 /// Why a command must stop before its end: nothing was changed, the transaction is to be dropped.
 #[derive(Clone, Debug)]
 pub enum Interrupt {
@@ -451,6 +454,18 @@ impl Store {
     #[inline]
     pub fn data_bytes(&self) -> u64 {
         self.bytes.iter().map(|bytes| bytes.load(Ordering::Relaxed)).sum()
+    }
+
+    /// What `maxmemory` limits and INFO calls used: the data, and what an empty store takes. Buffers do not count.
+    #[inline]
+    pub fn used_bytes(&self) -> u64 {
+        self.data_bytes() + self.empty_bytes()
+    }
+
+    /// The part of [`Store::used_bytes`] that is there without data.
+    #[inline]
+    pub fn empty_bytes(&self) -> u64 {
+        u64::from(self.partition_count()) * EMPTY_PARTITION_BYTES
     }
 
     /// What the store is doing, in numbers.

@@ -61,8 +61,8 @@ fn without_a_file_there_is_nothing_to_rewrite() {
     server.connect().check(&[
         ("CONFIG REWRITE", "-ERR The server is running without a config file"),
         (
-            "CONFIG SET port 7000",
-            "-ERR CONFIG SET failed (possibly related to argument 'port') - can't set immutable config",
+            "CONFIG SET databases 7",
+            "-ERR CONFIG SET failed (possibly related to argument 'databases') - can't set immutable config",
         ),
         (
             "CONFIG SET no-such-thing 1",

@@ -6,6 +6,7 @@ mod support;
 
 mod clients;
 mod configuration;
+mod connections;
 mod differential;
 mod durability;
 mod limits;

@@ -184,6 +184,7 @@ fn parameters_can_be_set_to_what_they_are() {
         let value = found.items()[1].text();
         client.expect(&["CONFIG", "SET", name, &value], "OK");
     }
-    let refused = "-ERR CONFIG SET failed (possibly related to argument 'port') - can't set immutable config";
-    client.check(&[("CONFIG SET port 1", refused)]);
+    let refused =
+        "-ERR CONFIG SET failed (possibly related to argument 'partitions') - can't set immutable config";
+    client.check(&[("CONFIG SET partitions 1", refused)]);
 }

@@ -16,7 +16,7 @@ pub struct Facts<'a> {
     pub store: StoreStatus,
     /// Memory of the process.
     pub memory: Memory,
-    /// The most memory of our own there was.
+    /// The most that `used_memory` was.
     pub peak_memory: u64,
 }
 
@@ -29,7 +29,7 @@ impl<'a> Facts<'a> {
             settings: request.settings,
             store: request.service.store.status(),
             memory,
-            peak_memory: request.service.statistics.note_memory(memory.own()),
+            peak_memory: request.service.statistics.note_memory(request.service.store.used_bytes()),
         }
     }
 }

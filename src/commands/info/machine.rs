@@ -5,6 +5,7 @@ use super::facts::Facts;
 use crate::base::clock;
 use crate::commands::REDIS_VERSION;
 use crate::observability::process::{self, CpuTime, human_bytes};
+use crate::observability::statistics::Counter;
 use crate::session::saving::Kind;
 
 pub fn server(facts: &Facts, lines: &mut Lines) {
@@ -40,15 +41,15 @@ pub fn server(facts: &Facts, lines: &mut Lines) {
     lines.add("listener0", format!("name=tcp{},port={}", bind.concat(), facts.settings.port));
 }
 
-/// `used_memory` is what belongs to this process alone; pages of the trees' files, which the kernel takes back when it needs
-/// memory, count as resident only.
+/// `used_memory` is what `maxmemory` limits, as whoever watches a Redis divides one by the other: stored data, whether in memory
+/// or not. What the process takes is `allocator_allocated` (its own) and `used_memory_rss` (with pages of the trees' files, which
+/// the kernel takes back when it needs memory).
 pub fn memory(facts: &Facts, lines: &mut Lines) {
-    let (used, peak, resident) = (facts.memory.own(), facts.peak_memory, facts.memory.resident);
-    let startup = facts.service.identity.startup_memory.min(used);
-    let clients = facts.service.clients.list();
-    let buffers: u64 = clients.iter().map(|client| (client.input_len() + client.output_len()) as u64).sum();
-    let overhead = (startup + buffers).min(used);
-    let dataset = used - overhead;
+    let (used, peak) = (facts.service.store.used_bytes(), facts.peak_memory);
+    let (own, resident) = (facts.memory.own(), facts.memory.resident);
+    let startup = facts.service.store.empty_bytes();
+    let dataset = used - startup;
+    let buffers = facts.service.clients.memory();
     let percent = |part: u64, whole: u64| format!("{:.2}%", 100.0 * part as f64 / whole.max(1) as f64);
     let both = |lines: &mut Lines, name: &str, bytes: u64| {
         lines.add(name, bytes);
@@ -58,13 +59,13 @@ pub fn memory(facts: &Facts, lines: &mut Lines) {
     both(lines, "used_memory_rss", resident);
     both(lines, "used_memory_peak", peak);
     lines.add("used_memory_peak_perc", percent(used, peak));
-    lines.add("used_memory_overhead", overhead);
+    lines.add("used_memory_overhead", startup);
     lines.add("used_memory_startup", startup);
     lines.add("used_memory_dataset", dataset);
-    lines.add("used_memory_dataset_perc", percent(dataset, used - startup));
-    lines.add("allocator_allocated", used);
-    lines.add("allocator_active", used);
-    lines.add("allocator_resident", used);
+    lines.add("used_memory_dataset_perc", percent(dataset, dataset));
+    lines.add("allocator_allocated", own);
+    lines.add("allocator_active", own);
+    lines.add("allocator_resident", own);
     both(lines, "total_system_memory", process::machine_memory());
     lines.zeros(&["used_memory_lua", "used_memory_vm_eval"]);
     lines.add("used_memory_lua_human", "0B");
@@ -79,10 +80,10 @@ pub fn memory(facts: &Facts, lines: &mut Lines) {
     lines.add("allocator_frag_bytes", 0);
     lines.add("allocator_rss_ratio", "1.00");
     lines.add("allocator_rss_bytes", 0);
-    lines.add("rss_overhead_ratio", format_args!("{:.2}", resident as f64 / used.max(1) as f64));
-    lines.add("rss_overhead_bytes", resident - used);
-    lines.add("mem_fragmentation_ratio", format_args!("{:.2}", resident as f64 / used.max(1) as f64));
-    lines.add("mem_fragmentation_bytes", resident - used);
+    lines.add("rss_overhead_ratio", format_args!("{:.2}", resident as f64 / own.max(1) as f64));
+    lines.add("rss_overhead_bytes", resident - own);
+    lines.add("mem_fragmentation_ratio", format_args!("{:.2}", resident as f64 / own.max(1) as f64));
+    lines.add("mem_fragmentation_bytes", resident - own);
     lines.zeros(&["mem_not_counted_for_evict", "mem_replication_backlog", "mem_total_replication_buffers"]);
     lines.add("mem_clients_slaves", 0);
     lines.add("mem_clients_normal", buffers);
@@ -184,6 +185,9 @@ pub fn larder(facts: &Facts, lines: &mut Lines) {
     lines.add("larder_last_checkpoint_error", store.checkpoint_error.as_deref().unwrap_or(""));
     lines.add("larder_damage", store.damage.as_deref().unwrap_or(""));
     lines.add("larder_garbage_pending", store.garbage_pending);
+    let count = |counter| facts.service.statistics.get(counter);
+    lines.add("larder_output_limit_disconnections", count(Counter::OutputBufferDisconnections));
+    lines.add("larder_query_limit_disconnections", count(Counter::QueryBufferDisconnections));
     lines.add("larder_recovered_records", store.recovered_records);
     lines.add("larder_recovered_cut_bytes", store.recovered_cut_bytes);
 }

@@ -57,6 +57,11 @@ impl Server {
         Server::start_program(PathBuf::from("redis-server"), &flags)
     }
 
+    /// The program of Larder.
+    pub fn program() -> PathBuf {
+        larder()
+    }
+
     fn start_program(program: PathBuf, flags: &[&str]) -> Server {
         let folder = TempDir::new().expect("the system has room for a folder");
         let port = free_port();
@@ -115,9 +120,14 @@ impl Server {
 
     /// SIGTERM, and its end.
     pub fn terminate(&mut self) -> ExitStatus {
-        let pid = rustix::process::Pid::from_child(&self.process);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("the process is ours");
+        self.signal(rustix::process::Signal::TERM);
         self.wait_end()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.process);
+        rustix::process::kill_process(pid, signal).expect("the process is ours");
     }
 
     /// Waits until it ends by itself.

@@ -1,0 +1,25 @@
+//! File descriptors: as many as `maxclients` needs, or as many clients as there are descriptors for.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// For segments, sockets that listen, logs, the runtime.
+const OURS: u64 = 32;
+/// For each partition's tree.
+const TREE: u64 = 3;
+
+/// Raises the process's limit to what this many clients need.
+///
+/// # Errors
+/// How many clients are possible, if these are not.
+pub fn allow_clients(maxclients: usize, partitions: u16) -> Result<(), u64> {
+    let ours = OURS + TREE * u64::from(partitions);
+    let wanted = maxclients as u64 + ours;
+    let now = getrlimit(Resource::Nofile);
+    if now.current.is_none_or(|current| current >= wanted) {
+        return Ok(());
+    }
+    let possible = now.maximum.map_or(wanted, |maximum| maximum.min(wanted));
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(possible), maximum: now.maximum });
+    let allowed = if raised.is_ok() { possible } else { now.current.unwrap_or(0) };
+    if allowed >= wanted { Ok(()) } else { Err(allowed.saturating_sub(ours)) }
+}
