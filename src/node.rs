@@ -14,6 +14,7 @@ use crate::session::service::Service;
 use crate::store::{Background, Store};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// How long a stop may take for a checkpoint, which only makes the next start quicker: `docker stop` waits ten seconds.
 const CHECKPOINT_AT_STOP_MAX: Duration = Duration::from_secs(3);
@@ -91,15 +92,16 @@ fn stop_on_signals(service: &Arc<Service>) -> Result<(), StartError> {
     let service = Arc::clone(service);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(failed("wait for signals"))?;
+    // Before the thread runs: from the moment the server is ready, a signal must not end it otherwise than in order.
+    let watch = |kind| {
+        let _inside = runtime.enter();
+        signal(kind).map_err(failed("wait for signals"))
+    };
+    let mut terminate = watch(SignalKind::terminate())?;
+    let mut interrupt = watch(SignalKind::interrupt())?;
+    let mut hangup = watch(SignalKind::hangup())?;
     let run = move || {
         runtime.block_on(async {
-            use tokio::signal::unix::{SignalKind, signal};
-            let signals = (
-                signal(SignalKind::terminate()),
-                signal(SignalKind::interrupt()),
-                signal(SignalKind::hangup()),
-            );
-            let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = signals else { return };
             let ordered = service.stop.token();
             loop {
                 let name = tokio::select! {
