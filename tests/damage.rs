@@ -187,7 +187,7 @@ fn damages() -> u32 {
 fn seed() -> u64 {
     let seed =
         std::env::var("LARDER_SEED").map_or_else(|_| rand::random(), |text| text.parse().expect("a number"));
-    println!("LARDER_SEED={seed}");
+    eprintln!("LARDER_SEED={seed}");
     seed
 }
 
@@ -202,7 +202,7 @@ fn flip_bytes_of(file: impl Fn(&Path) -> PathBuf) -> Outcomes {
     let mut outcomes = Outcomes::default();
     for _ in 0..damages() {
         let (at, change) = (random.random_range(0..len) as usize, random.random_range(1..=255_u8));
-        println!("byte {at} of {len}, xor {change}");
+        eprintln!("byte {at} of {len}, xor {change}");
         try_damage(&folder, &expected, seed, &mut outcomes, |damaged| {
             let path = file(damaged);
             let mut bytes = std::fs::read(&path).expect("reads");
@@ -210,7 +210,7 @@ fn flip_bytes_of(file: impl Fn(&Path) -> PathBuf) -> Outcomes {
             std::fs::write(&path, bytes).expect("writes");
         });
     }
-    println!("{outcomes:?}");
+    eprintln!("{outcomes:?}");
     outcomes
 }
 
@@ -276,7 +276,7 @@ fn a_tree_that_was_cut_is_noticed() {
             file.set_len(random.random_range(0..len)).expect("cuts");
         });
     }
-    println!("{outcomes:?}");
+    eprintln!("{outcomes:?}");
 }
 
 #[test]
