@@ -16,17 +16,30 @@ pub enum Invocation {
     Serve(Sources),
     /// Print this and end well.
     Print(String),
+    /// Check the data folder, or repair it.
+    Inspect(PathBuf, Inspection),
     /// Print this as an error and end with this exit code.
     Refuse(String, u8),
 }
 
+/// What to do with a data folder that no server uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inspection {
+    /// Say what is damaged.
+    Check,
+    /// Keep what is whole.
+    Repair,
+}
+
 /// Words that name other work than serving, when they stand first.
-const TOOLS: [&str; 6] = ["import", "export", "backup", "restore", "check", "doctor"];
+const TOOLS: [&str; 7] = ["import", "export", "backup", "restore", "check", "repair", "doctor"];
 
 const HELP: &str = "\
 Larder keeps your data and speaks the Redis protocol.
 
 usage: larder [FILE] [-] [--DIRECTIVE VALUE...]...
+       larder check FOLDER     read all of a data folder that no server uses, and say what is damaged
+       larder repair FOLDER    keep what is whole of it; what is replaced is moved to FOLDER/lost
 
   FILE         a configuration in redis.conf syntax
   -            read (more of) the configuration from standard input
@@ -56,7 +69,15 @@ pub fn read(
     if let Some(tool) =
         arguments.first().and_then(|first| first.to_str()).filter(|first| TOOLS.contains(first))
     {
-        return Invocation::Refuse(format!("larder {tool}: not yet available"), 2);
+        let inspection = match tool {
+            "check" => Inspection::Check,
+            "repair" => Inspection::Repair,
+            _ => return Invocation::Refuse(format!("larder {tool}: not yet available"), 2),
+        };
+        return match &arguments[1..] {
+            [folder] => Invocation::Inspect(PathBuf::from(folder), inspection),
+            _ => Invocation::Refuse(format!("usage: larder {tool} FOLDER"), 2),
+        };
     }
     match arguments.first().and_then(|first| first.to_str()) {
         Some("-v" | "--version") if arguments.len() == 1 => {

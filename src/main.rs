@@ -1,9 +1,11 @@
 //! Starts the server.
 
-use larder::cli::{self, Invocation};
+use larder::cli::{self, Inspection, Invocation};
 use larder::config::Parameters;
 use larder::node;
+use larder::store::repair;
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -18,12 +20,25 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Invocation::Refuse(text, code) => return refuse(&text, code),
+        Invocation::Inspect(folder, inspection) => return inspect(&folder, inspection),
     };
     let loaded = match Parameters::load(&sources) {
         Ok(loaded) => loaded,
         Err(error) => return refuse(&error.to_string(), 1),
     };
     match node::run(loaded) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => refuse(&error.to_string(), 1),
+    }
+}
+
+fn inspect(folder: &Path, inspection: Inspection) -> ExitCode {
+    let mut report = |line: &str| drop(writeln!(std::io::stdout(), "{line}"));
+    let done = match inspection {
+        Inspection::Check => repair::check(folder, &mut report),
+        Inspection::Repair => repair::repair(folder, &mut report),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => refuse(&error.to_string(), 1),
     }

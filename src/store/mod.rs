@@ -21,6 +21,7 @@ mod order;
 mod partition;
 pub mod record;
 mod recovery;
+pub mod repair;
 pub mod row;
 mod staged;
 mod table;
@@ -388,7 +389,13 @@ impl Store {
         if self.damage.get().is_some() {
             return Ok(()); // the journal has it all; whoever repairs the trees begins there
         }
-        let ids = (0..self.partition_count()).map(PartitionId).take_while(|_| Instant::now() < deadline);
+        // To check a tree before it is written to may take longer than a stop should.
+        let is_checked =
+            |id: &PartitionId| self.environments.get(id.0 as usize).is_none_or(|tree| tree.is_checked());
+        let ids = (0..self.partition_count())
+            .map(PartitionId)
+            .take_while(|_| Instant::now() < deadline)
+            .filter(is_checked);
         ids.map(|id| self.checkpoint_and_note(id, true)).try_for_each(|done| done.map(|_| ()))
     }
 

@@ -9,6 +9,7 @@
 use super::journal::{self, JournalError, Record, Recovered, Section};
 use super::partition::{Database, Partition, Prior};
 use super::record::Operation;
+use super::repair::Report;
 use super::row;
 use super::tree::{Environment, Tree, TreeError, WHAT_TO_DO};
 use super::{Interrupt, deadlines, table, watch};
@@ -277,7 +278,7 @@ fn prior_of(partition: &mut Partition, made: &crate::base::blob::Blob) -> Result
     Ok(partition.key_row(index, made.head().hash, name, prefix, |_| ())?.as_ref().and_then(Prior::of))
 }
 
-fn open_manifest(folder: &Path, partitions: u16) -> Result<Manifest, OpenError> {
+pub fn open_manifest(folder: &Path, partitions: u16) -> Result<Manifest, OpenError> {
     std::fs::create_dir_all(folder).map_err(|error| failed("create", folder, &error))?;
     let path = folder.join("node.toml");
     let open = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
@@ -294,8 +295,8 @@ fn open_manifest(folder: &Path, partitions: u16) -> Result<Manifest, OpenError> 
     let is_whole = text.rfind(CHECK).is_some_and(|at| sealed(&text[..at]) == text);
     // It is on disk before anything else is made; without anything else it was never finished.
     if !is_whole && !folder.join("journal").exists() && !folder.join("partitions").exists() {
-        let node: String = format!("{:016x}{:04x}", rand::random::<u64>(), rand::random::<u16>());
-        let text = sealed(&format!("format = {FORMAT}\npartitions = {partitions}\nnode = \"{node}\"\n"));
+        let node = new_node_id();
+        let text = manifest_text(partitions, &node);
         let write = file.set_len(0).and_then(|()| file.write_all_at(text.as_bytes(), 0));
         let synced = write.and_then(|()| file.sync_all()).and_then(|()| File::open(folder)?.sync_all());
         synced.map_err(|error| failed("write", &path, &error))?;
@@ -325,11 +326,40 @@ fn open_manifest(folder: &Path, partitions: u16) -> Result<Manifest, OpenError> 
     Ok(Manifest { partitions: count, node: value("node")?, _lock: file })
 }
 
+/// Writes a damaged `node.toml` anew: the node's id as far as it can be read, and the number of partitions there are.
+pub fn repair_manifest(folder: &Path, partitions: u16, report: Report) -> Result<(), OpenError> {
+    let path = folder.join("node.toml");
+    let text = std::fs::read(&path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    if text.rfind(CHECK).is_some_and(|at| sealed(&text[..at]) == text) {
+        return Ok(());
+    }
+    let id = text.lines().find_map(|line| line.strip_prefix("node = \"")?.strip_suffix('"'));
+    let id = id.filter(|id| id.len() == NODE_ID_LEN && id.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let node = id.map_or_else(new_node_id, str::to_owned);
+    std::fs::write(&path, manifest_text(partitions, &node))
+        .map_err(|error| failed("write", &path, &error))?;
+    report(&format!("{} was damaged: written anew, {partitions} partitions, node {node}", path.display()));
+    Ok(())
+}
+
+/// Hexadecimal digits of a node's id.
+const NODE_ID_LEN: usize = 20;
+
+fn new_node_id() -> String {
+    format!("{:016x}{:04x}", rand::random::<u64>(), rand::random::<u16>())
+}
+
+fn manifest_text(partitions: u16, node: &str) -> String {
+    sealed(&format!("format = {FORMAT}\npartitions = {partitions}\nnode = \"{node}\"\n"))
+}
+
 /// The lines of `node.toml` with the one that checks them.
 fn sealed(lines: &str) -> String {
     format!("{lines}{CHECK}\"{:08x}\"\n", crc32c::crc32c(lines.as_bytes()))
 }
 
-fn failed(what: &str, path: &Path, error: &std::io::Error) -> OpenError {
+/// An error of the file system, with what was tried.
+pub fn failed(what: &str, path: &Path, error: &std::io::Error) -> OpenError {
     OpenError(format!("cannot {what} {}: {error}", path.display()))
 }

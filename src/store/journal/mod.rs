@@ -23,11 +23,13 @@
 
 mod reader;
 mod record;
+mod salvage;
 mod segment;
 mod writer;
 
 pub use reader::{Record, Recovered, read_all};
 pub use record::{Section, decode_payload, encode_section, put_number};
+pub use salvage::salvage;
 pub use writer::{Journal, SyncMode};
 
 /// What went wrong in the journal, in words that say what to do.

@@ -29,9 +29,9 @@ pub struct Recovered {
 pub struct Record {
     /// Its position in the journal.
     pub position: u64,
-    segment: Arc<Vec<u8>>,
-    start: usize,
-    len: usize,
+    pub(super) segment: Arc<Vec<u8>>,
+    pub(super) start: usize,
+    pub(super) len: usize,
 }
 
 impl Record {
@@ -45,7 +45,8 @@ impl Record {
         only_partition(self.payload())
     }
 
-    fn payload(&self) -> &[u8] {
+    /// Its bytes.
+    pub fn payload(&self) -> &[u8] {
         &self.segment[self.start..self.start + self.len]
     }
 }
@@ -110,7 +111,7 @@ fn read_segment(
 }
 
 /// The payload of the whole record at the head of `bytes`, if there is one.
-fn record_at(bytes: &[u8]) -> Option<&[u8]> {
+pub(super) fn record_at(bytes: &[u8]) -> Option<&[u8]> {
     let len = u32::from_le_bytes(*bytes.first_chunk::<4>()?) as usize;
     let crc = u32::from_le_bytes(bytes.get(4..8)?.try_into().ok()?);
     let payload = bytes.get(8..8_usize.checked_add(len)?)?;

@@ -138,6 +138,8 @@ pub struct Checksums {
     pages: Option<Pages>,
     /// What the tree would hold if its last commit had not been taken back.
     unfinished: Option<State>,
+    /// There are no sums to go by: pages are taken as they are.
+    trusts: bool,
 }
 
 impl Checksums {
@@ -160,6 +162,7 @@ impl Checksums {
             unlogged: Vec::new(),
             pages: None,
             unfinished: None,
+            trusts: false,
         };
         if bytes.len() < HEADER_BYTES {
             let made = checksums.file.set_len(0).and_then(|()| checksums.file.write_all_at(&header(), 0));
@@ -182,6 +185,33 @@ impl Checksums {
             checksums.was_cut = true;
         }
         Ok(checksums)
+    }
+
+    /// Opens what may be damaged, to read what is whole.
+    pub fn open_damaged(folder: &Path) -> Result<Checksums, TreeError> {
+        let mut settled = Checksums::open(folder).and_then(|mut checksums| {
+            checksums.settle()?;
+            checksums.attach()?;
+            Ok(checksums)
+        });
+        if settled.is_err() {
+            // Aside with them: then a new file is made, in memory only, and the newest meta page is the one to go by.
+            let (from, to) = (folder.join("checksums"), folder.join("checksums.damaged"));
+            let moved = if from.exists() { std::fs::rename(&from, &to) } else { Ok(()) };
+            moved.map_err(|error| failed("rename", &from, &error))?;
+            let mut trusting = Checksums::open(folder)?;
+            trusting.attach()?;
+            let slots = [0, 1].map(|slot| trusting.pages.as_ref().and_then(|pages| pages.meta(slot)));
+            trusting.meta = slots.into_iter().flatten().max_by_key(Meta::transaction);
+            trusting.trusts = true;
+            settled = Ok(trusting);
+        }
+        settled
+    }
+
+    /// Whether pages are taken as they are.
+    pub fn trusts(&self) -> bool {
+        self.trusts
     }
 
     /// Makes `data.mdb` begin at the commit that was recorded last, before LMDB opens it.
@@ -359,9 +389,7 @@ impl Checksums {
     /// Checks the pages on the way from the root of the tree `name` to `key`, and the long values beside it. Returns the key from
     /// which on another leaf begins, if one follows.
     pub fn check_way(&mut self, name: &[u8], key: &[u8]) -> Result<Option<Vec<u8>>, TreeError> {
-        let Some(main) = self.meta.and_then(|meta| meta.main_root()) else { return Ok(None) };
-        let (number, leaf, _) = self.descend(main, name)?;
-        let Some(root) = root_in(&leaf, number, name) else { return Ok(None) };
+        let Some(root) = self.root(name)? else { return Ok(None) };
         let (number, leaf, next) = self.descend(root, key)?;
         let mut long_values = Vec::new();
         children(&leaf, number, &mut long_values).ok_or_else(|| self.damage(number))?;
@@ -369,6 +397,13 @@ impl Checksums {
             self.check(number)?;
         }
         Ok(next)
+    }
+
+    /// The root of a named tree, if it has rows.
+    pub fn root(&mut self, name: &[u8]) -> Result<Option<u64>, TreeError> {
+        let Some(main) = self.meta.and_then(|meta| meta.main_root()) else { return Ok(None) };
+        let (number, leaf, _) = self.descend(main, name)?;
+        Ok(root_in(&leaf, number, name))
     }
 
     /// The leaf where `key` is or would be, with its number, and the key from which on another begins.
@@ -401,11 +436,11 @@ impl Checksums {
     }
 
     /// A page or run of pages, checked.
-    fn check(&mut self, number: u64) -> Result<Vec<u8>, TreeError> {
+    pub fn check(&mut self, number: u64) -> Result<Vec<u8>, TreeError> {
         let bytes = self.read(number)?;
         let (word, bit) = (number as usize / 64, 1 << (number % 64));
         if self.checked.get(word).is_none_or(|word| word & bit == 0) {
-            if self.sum(number) != sum_of(&bytes) {
+            if !self.trusts && self.sum(number) != sum_of(&bytes) {
                 return Err(self.damage(number));
             }
             self.note_checked(number);
@@ -479,7 +514,9 @@ impl Checksums {
                     }
                     return match nodes.data(last).ok_or_else(damage)? {
                         Data::Inline(list) => page_list(list),
-                        Data::Overflow(run) => self.read(run)?.get(page::HEADER..).and_then(page_list),
+                        Data::Overflow { page, .. } => {
+                            self.read(page)?.get(page::HEADER..).and_then(page_list)
+                        }
                         Data::Tree(_) => None,
                     }
                     .ok_or_else(damage);
@@ -525,7 +562,7 @@ fn children(bytes: &[u8], number: u64, below: &mut Vec<u64>) -> Option<()> {
         Page::Leaf(nodes) => {
             for index in 0..nodes.len() {
                 match nodes.data(index)? {
-                    Data::Overflow(number) | Data::Tree(Some(number)) => below.push(number),
+                    Data::Overflow { page: number, .. } | Data::Tree(Some(number)) => below.push(number),
                     Data::Inline(_) | Data::Tree(None) => {}
                 }
             }

@@ -21,9 +21,11 @@
 mod batch;
 mod checksums;
 mod page;
+mod salvage;
 
 pub use batch::{Batch, State};
 pub use checksums::WHAT_TO_DO;
+pub use salvage::Salvage;
 
 use super::Interrupt;
 use super::order::{self, LONGEST_PLAIN, SHORTENED};
@@ -178,6 +180,11 @@ impl Environment {
             self.all_checked.store(!stop.load(Ordering::Acquire), Ordering::Release);
         }
         Ok(())
+    }
+
+    /// Whether all pages were checked.
+    pub fn is_checked(&self) -> bool {
+        self.all_checked.load(Ordering::Acquire)
     }
 
     /// Level by level, each in the order of the file.

@@ -131,8 +131,13 @@ pub struct Nodes<'a> {
 pub enum Data<'a> {
     /// It stands in the node.
     Inline(&'a [u8]),
-    /// It stands on a run of overflow pages from this one on.
-    Overflow(u64),
+    /// It stands on a run of overflow pages, behind the header of the first.
+    Overflow {
+        /// The first of them.
+        page: u64,
+        /// Its length.
+        len: usize,
+    },
     /// A named tree with this root, if it is not empty.
     Tree(Option<u64>),
 }
@@ -161,13 +166,13 @@ impl<'a> Nodes<'a> {
         let node = self.node(index)?;
         let flags = u16_at(node, 4)?;
         let data = node.get(NODE_HEADER + usize::from(u16_at(node, 6)?)..)?;
+        let len = usize::from(u16_at(node, 0)?) | usize::from(u16_at(node, 2)?) << 16;
         if flags & NODE_OVERFLOW != 0 {
-            return Some(Data::Overflow(u64_at(data, 0)?));
+            return Some(Data::Overflow { page: u64_at(data, 0)?, len });
         }
         if flags & NODE_TREE != 0 {
             return Some(Data::Tree(root_of(data.get(..TREE_BYTES)?)));
         }
-        let len = usize::from(u16_at(node, 0)?) | usize::from(u16_at(node, 2)?) << 16;
         data.get(..len).map(Data::Inline)
     }
 
