@@ -5,6 +5,7 @@ which gives the suite's arguments; it also says afterwards what is wrong with th
 """
 
 import contextlib
+import glob
 import os
 import shutil
 import socket
@@ -48,8 +49,43 @@ class External:
         finally:
             stop(server)
             shutil.rmtree(data, ignore_errors=True)
-        with open(log, encoding="utf-8", errors="replace") as file:
-            self.troubles += [f"the server's log: {line.strip()}" for line in file if "panicked" in line]
+        self.troubles += panics(log)
+
+
+class Spawn:
+    """The suite starts the servers itself, as many as a test needs and with the settings it wants: limits, passwords, signals,
+    stops. Its processes are of the run's session and end with it."""
+
+    def __init__(self, options, suite):
+        self.suite = suite
+        self.arguments = ["--baseport", str(options.first_port), "--portcount", "500", "--dont-clean"]
+        self.logs = os.path.join(suite, "logs")
+        self.troubles = []
+        os.makedirs(self.logs)
+        os.symlink(options.binary, os.path.join(suite, "src", "redis-server"))
+
+    @contextlib.contextmanager
+    def servers(self, name):
+        """Gives the suite's arguments; afterwards keeps what the servers logged, and removes the rest."""
+        self.troubles = []
+        folders = os.path.join(self.suite, "tests", "tmp")
+        try:
+            yield self.arguments
+        finally:
+            log = os.path.join(self.logs, name.replace("/", "-") + ".server.log")
+            with open(log, "wb") as kept:
+                for said in sorted(glob.glob(os.path.join(folders, "server*", "std???"))):
+                    with open(said, "rb") as file:
+                        kept.write(file.read())
+            shutil.rmtree(folders, ignore_errors=True)
+            os.makedirs(folders)
+        self.troubles = panics(log)
+
+
+def panics(log):
+    """The lines of a server's log that no server may write."""
+    with open(log, encoding="utf-8", errors="replace") as file:
+        return [f"the server's log: {line.strip()}" for line in file if "panicked" in line]
 
 
 def free_port(first):
@@ -88,4 +124,4 @@ def stop(server):
         server.wait()
 
 
-MODES = {"external": External}
+MODES = {"external": External, "spawn": Spawn}
