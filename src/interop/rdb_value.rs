@@ -46,7 +46,7 @@ fn read_hash(reader: &mut Reader) -> Result<Value, Malformed> {
     if count > reader.rest().len() as u64 / 2 {
         return Err(Malformed);
     }
-    let mut made = Pairs::default();
+    let mut made = HashMaker::default();
     for _ in 0..count * 2 {
         made.push(reader.string()?)?;
     }
@@ -57,7 +57,7 @@ fn packed_hash<'a>(
     bytes: &'a [u8],
     visit: fn(&'a [u8], packed::Take<'_, 'a>) -> Result<(), Malformed>,
 ) -> Result<Value, Malformed> {
-    let mut made = Pairs::default();
+    let mut made = HashMaker::default();
     visit(bytes, &mut |element| made.push(element))?;
     made.finish()
 }
@@ -65,13 +65,13 @@ fn packed_hash<'a>(
 /// A hash that is being put together of fields and values in turn. A field that comes twice is refused when it comes: what a
 /// compressed text repeats a million times must not be taken a million times first.
 #[derive(Default)]
-struct Pairs<'a> {
+struct HashMaker<'a> {
     seen: HashSet<Element<'a>>,
     pairs: Vec<(Vec<u8>, Vec<u8>)>,
     field: Option<Vec<u8>>,
 }
 
-impl<'a> Pairs<'a> {
+impl<'a> HashMaker<'a> {
     fn push(&mut self, element: Element<'a>) -> Result<(), Malformed> {
         if let Some(field) = self.field.take() {
             self.pairs.push((field, element.into_owned()));
@@ -128,9 +128,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    type List = Vec<(Vec<u8>, Vec<u8>)>;
+    type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 
-    fn written(pairs: &List, form: Form) -> Vec<u8> {
+    fn written(pairs: &Pairs, form: Form) -> Vec<u8> {
         let mut out = Vec::new();
         write_hash(pairs.iter().map(|(field, value)| (&field[..], &value[..])), form, &mut out);
         out
@@ -142,7 +142,7 @@ mod tests {
         read(kind, &mut reader)
     }
 
-    fn pairs() -> impl Strategy<Value = List> {
+    fn pairs() -> impl Strategy<Value = Pairs> {
         let bytes = || prop::collection::vec(any::<u8>(), 0..40);
         prop::collection::hash_map(bytes(), bytes(), 1..20).prop_map(|map| map.into_iter().collect())
     }

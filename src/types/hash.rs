@@ -23,6 +23,7 @@ use crate::base::blob::Slice;
 use crate::base::long_double::LongDouble;
 use crate::base::number;
 use crate::store::{Entry, Interrupt, Items, Key, Kind, NewValue, Transaction, View, hash32, items_after};
+use rand::seq::IndexedRandom;
 use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -269,7 +270,7 @@ pub fn set<'a>(
     #[expect(clippy::map_identity, reason = "the pairs' lifetimes become those of the old ones")]
     let new = new.map(|(field, value)| (field, value));
     let count = make_big(transaction, key, Fields::new(old).chain(new), expire_at)?;
-    Ok(count - old_count)
+    Ok(count.saturating_sub(old_count))
 }
 
 /// Sets fields in a list of them; `false` if the result is too large for a small hash.
@@ -451,25 +452,26 @@ pub fn random_repeated(
 ) -> Result<(), Interrupt> {
     let Some(items) = entry.items() else {
         let pairs: Pairs = Fields::new(entry.payload()).collect();
-        for _ in 0..count {
-            let (field, value) = pairs[rand::random_range(0..pairs.len())];
-            take(field, value);
-        }
+        draw(&pairs, count, &mut |&(field, value)| take(field, value));
         return Ok(());
     };
     if !is_sought(len(entry), count) {
         let mut pairs: Vec<(Box<[u8]>, Box<[u8]>)> = Vec::new();
         visit(view, key, entry, &mut |field, value| pairs.push((field.into(), value.into())))?;
-        for _ in 0..count {
-            let (field, value) = &pairs[rand::random_range(0..pairs.len())];
-            take(field, value);
-        }
+        draw(&pairs, count, &mut |(field, value)| take(field, value));
         return Ok(());
     }
     for _ in 0..count {
         one_at_random(view, key, items, take)?;
     }
     Ok(())
+}
+
+/// Calls `take` with `count` of `all` at random, if there are any.
+fn draw<T>(all: &[T], count: usize, take: &mut dyn FnMut(&T)) {
+    for _ in 0..count {
+        all.choose(&mut rand::rng()).into_iter().for_each(&mut *take);
+    }
 }
 
 /// Whether `count` of `len` fields are better found by seeking each than by looking at all.
@@ -526,24 +528,29 @@ pub fn random_distinct(
     })
 }
 
-/// Different fields by seeking random positions; `None` if too few were found in a number of tries that is enough for fields that
-/// are spread evenly. Whoever chooses the names can put all of them close to each other.
+/// Seeking finds nothing new so often only if the fields are not spread evenly.
+const MISSES_MAX: usize = 64;
+
+/// Different fields by seeking random positions; `None` if one place is hit again and again. Whoever chooses the names can put
+/// all fields close to each other.
 fn sought(
     view: &mut View,
     key: &Key,
     items: Items,
     count: usize,
 ) -> Result<Option<HashMap<Vec<u8>, Vec<u8>>>, Interrupt> {
-    let mut found = HashMap::with_capacity(count);
-    for _ in 0..8 * count + 64 {
-        if found.len() == count {
-            return Ok(Some(found));
-        }
+    let (mut found, mut misses) = (HashMap::new(), 0);
+    while found.len() < count {
+        let before = found.len();
         one_at_random(view, key, items, &mut |field, value| {
             found.entry(field.to_vec()).or_insert_with(|| value.to_vec());
         })?;
+        misses = if found.len() > before { 0 } else { misses + 1 };
+        if misses > MISSES_MAX {
+            return Ok(None);
+        }
     }
-    Ok(None)
+    Ok(Some(found))
 }
 
 #[cfg(test)]
@@ -715,6 +722,18 @@ mod tests {
         let mut found = 0;
         random_distinct(&mut view, &key(), &entry, 3, &mut |_, _| found += 1).expect("in memory");
         assert!(found <= 2);
+    }
+
+    #[test]
+    fn nothing_is_drawn_from_a_hash_without_fields() {
+        let store = Store::in_memory(4, 16);
+        let mut transaction = store.transaction(&PartitionSet::All, 0);
+        let head = NewValue { kind: Kind::Hash, encoding: LISTPACK, expire_at: None, items: None };
+        transaction.put(&key(), head, &[&[3, 1]]).expect("in memory");
+        let entry = find(&mut transaction, &key()).expect("a hash").expect("exists");
+        for draw in [random_repeated, random_distinct] {
+            draw(&mut transaction, &key(), &entry, 2, &mut |_, _| panic!("nothing")).expect("in memory");
+        }
     }
 
     #[test]

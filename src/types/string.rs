@@ -106,6 +106,7 @@ pub fn find(view: &mut View, key: &Key) -> Result<Option<Entry>, Error> {
 pub fn check(entry: Option<Entry>) -> Result<Option<Entry>, Error> {
     match &entry {
         Some(found) if found.kind() != Kind::String => Err(Error::WrongType),
+        Some(found) if is_chunked(found) && chunked_len(found).is_none() => Err(damaged().into()),
         _ => Ok(entry),
     }
 }
@@ -118,18 +119,24 @@ fn is_chunked(entry: &Entry) -> bool {
 /// Its length in bytes.
 #[inline]
 pub fn len(entry: &Entry) -> usize {
-    if is_chunked(entry) { chunked_len(entry) } else { entry.payload().len() }
+    if is_chunked(entry) { chunked_len(entry).unwrap_or(0) } else { entry.payload().len() }
 }
 
-fn chunked_len(entry: &Entry) -> usize {
-    entry.payload().try_into().map_or(0, |bytes| u64::from_be_bytes(bytes) as usize)
+/// The length of a chunked string; `None` if no string can be so long: chunks are numbered with 32 bits.
+fn chunked_len(entry: &Entry) -> Option<usize> {
+    let len = u64::from_be_bytes(entry.payload().try_into().ok()?);
+    usize::try_from(len).ok().filter(|&len| len <= CHUNK << 32)
+}
+
+fn damaged() -> Interrupt {
+    Interrupt::Storage("the row of a string is damaged".to_owned())
 }
 
 /// All bytes of the string.
 #[inline]
 pub fn read_whole(view: &mut View, key: &Key, entry: &Entry) -> Result<Text, Interrupt> {
     if is_chunked(entry) {
-        return read_range(view, key, entry, 0..len(entry));
+        return read_range(view, key, entry, 0..chunked_len(entry).ok_or_else(damaged)?);
     }
     Ok(Text::Shared(entry.payload_slice()))
 }
@@ -139,7 +146,8 @@ pub fn read_range(view: &mut View, key: &Key, entry: &Entry, range: Range<usize>
     if !is_chunked(entry) {
         return Ok(Text::Shared(entry.slice(range.start, range.end)));
     }
-    let mut bytes = Vec::with_capacity(range.len());
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(range.len()).map_err(|error| Interrupt::Storage(error.to_string()))?;
     visit(view, key, entry, range, &mut |piece| {
         match piece {
             Piece::Bytes(found) => bytes.extend_from_slice(found),
@@ -452,6 +460,21 @@ mod tests {
             })
             .expect("in memory");
         assert_eq!(items.bytes, bytes);
+    }
+
+    #[test]
+    fn a_head_that_no_string_can_have_is_told_and_not_believed() {
+        let store = Store::in_memory(4, 16);
+        for payload in [&u64::MAX.to_be_bytes()[..], &[0, 0, 16, 0, 0, 0, 0, 0], b"short"] {
+            let mut transaction = store.transaction(&PartitionSet::All, 0);
+            let items = Items { uid: transaction.new_uid(&key()), bytes: 0 };
+            let head = NewValue { kind: Kind::String, encoding: 3, expire_at: None, items: Some(items) };
+            transaction.put(&key(), head, &[payload]).expect("in memory");
+            let entry = transaction.get(&key()).expect("in memory").expect("exists");
+            assert!(matches!(find(&mut transaction, &key()), Err(Error::Interrupt(Interrupt::Storage(_)))));
+            assert!(matches!(read_whole(&mut transaction, &key(), &entry), Err(Interrupt::Storage(_))));
+            assert_eq!(len(&entry), 0);
+        }
     }
 
     #[test]

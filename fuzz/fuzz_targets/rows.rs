@@ -1,0 +1,5 @@
+//! Target `rows`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| larder_fuzz::in_time(larder_fuzz::rows::check, data));

@@ -1,0 +1,67 @@
+//! Commands: whatever words come, each command has one reply of bounded size in its only form, and nothing panics. Runs against a
+//! node in memory, with its table, its gates, MULTI and both protocols.
+//!
+//! Input: a stream of requests, usually inline ones, so that a corpus can be read.
+
+use super::frame::{self, Frame};
+use super::node::Node;
+use larder::base::number;
+use larder::protocol::args::Args;
+use larder::protocol::parser::{Limits, Parser, Step};
+
+/// Commands run of one input.
+const COMMANDS_MAX: usize = 48;
+/// No reply is longer: no command here gives more than the data it may look at (1 MB a string), or than it was asked for.
+const REPLY_MAX: usize = 16 << 20;
+
+/// Whether a command was asked for so much that it may take its time: sleeping, a million keys, a million draws.
+fn is_heavy(args: &Args) -> bool {
+    let is =
+        |at: usize, word: &str| args.get(at).is_some_and(|found| found.eq_ignore_ascii_case(word.as_bytes()));
+    let is_large = |at: usize| {
+        let number = args.get(at).and_then(number::parse_f64);
+        number.is_some_and(|number| number.abs() > 1000.0)
+    };
+    let last_may_be_large = (2..args.len()).any(is_large);
+    (is(0, "DEBUG") && (is(1, "SLEEP") || last_may_be_large)) || (is(0, "HRANDFIELD") && last_may_be_large)
+}
+
+/// Asserts that `bytes` are one reply, with pushes before it at most; none if the client is to be let go.
+fn is_one_reply(bytes: &[u8], is_closing: bool, args: &Args) {
+    let words: Vec<_> = args.from(0).map(String::from_utf8_lossy).collect();
+    assert!(bytes.len() <= REPLY_MAX, "{} bytes of reply to {words:?}", bytes.len());
+    let (mut rest, mut replies) = (bytes, 0);
+    while !rest.is_empty() {
+        let (frame, len) =
+            frame::decode(rest).unwrap_or_else(|| panic!("{} to {words:?}", String::from_utf8_lossy(bytes)));
+        replies += usize::from(!matches!(frame, Frame::Aggregate(b'>', _)));
+        rest = &rest[len..];
+    }
+    assert!(replies == 1 || (replies == 0 && is_closing), "{replies} replies to {words:?}");
+}
+
+/// See the module's page.
+pub fn check(data: &[u8]) {
+    let mut node = Node::new();
+    let (mut parser, mut rest) = (Parser::default(), data);
+    let limits = Limits { bulk_len_max: 1 << 20, authenticated: true };
+    for _ in 0..COMMANDS_MAX {
+        let len = match parser.step(rest, limits) {
+            Ok(Step::Empty(len)) => len,
+            Ok(Step::Command(len)) => {
+                let args = parser.args(rest);
+                if !is_heavy(&args) {
+                    let reply = node.run(args);
+                    let is_closing = node.session.closing.is_some();
+                    is_one_reply(&reply, is_closing, &args);
+                    if is_closing {
+                        node.reconnect();
+                    }
+                }
+                len
+            }
+            Ok(Step::NeedMore) | Err(_) => return,
+        };
+        rest = &rest[len..];
+    }
+}

@@ -1,0 +1,61 @@
+//! What is asserted of every parser of outside bytes, for any bytes at all. Each module is one target: a function of the bytes
+//! that panics if something is not as it should be.
+//!
+//! Used twice: by the binaries of `fuzz_targets/`, which feed it what libFuzzer makes up, and by `tests/fuzz.rs`, which feeds
+//! it the stored corpora with every `cargo test`. So nothing here may need the fuzzer.
+
+pub mod arguments;
+pub mod commands;
+pub mod configuration;
+pub mod dump;
+pub mod frame;
+pub mod glob;
+pub mod input;
+pub mod journal;
+pub mod memory;
+pub mod node;
+pub mod numbers;
+pub mod packed;
+pub mod replies;
+pub mod requests;
+pub mod rows;
+
+use std::time::{Duration, Instant};
+
+/// A target: its name, and what it asserts.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of them. Each has a binary and a corpus of its name.
+pub const TARGETS: [Target; 11] = [
+    ("requests", requests::check),
+    ("replies", replies::check),
+    ("dump", dump::check),
+    ("packed", packed::check),
+    ("journal", journal::check),
+    ("rows", rows::check),
+    ("configuration", configuration::check),
+    ("arguments", arguments::check),
+    ("glob", glob::check),
+    ("numbers", numbers::check),
+    ("commands", commands::check),
+];
+
+/// No input may take longer, however slow the build.
+const TIME_MAX: Duration = Duration::from_secs(1);
+/// How often an input that took too long is tried again: the machine may have had other work.
+const TRIES: usize = 4;
+
+/// Runs `check` and asserts that it does not take long.
+///
+/// # Panics
+/// If it does, or if `check` does.
+pub fn in_time(check: fn(&[u8]), data: &[u8]) {
+    for _ in 0..TRIES {
+        let started = Instant::now();
+        check(data);
+        if started.elapsed() <= TIME_MAX {
+            return;
+        }
+    }
+    panic!("{} bytes took more than {TIME_MAX:?}, {TRIES} times", data.len());
+}
