@@ -96,9 +96,10 @@ fn repair_tree(path: &Path, lost: &Path, report: Report) -> Result<(Lsn, Option<
 /// Moves what is whole of a tree into a new one and the old one to `lost`. Returns the LSN it knows.
 fn rebuild(path: &Path, lost: &Path, report: Report) -> Result<Lsn, OpenError> {
     let shown = path.display();
-    let unreadable =
-        || OpenError(format!("{shown} has no readable state: this partition can only come from a copy"));
-    let mut old = Salvage::open(path)?;
+    let unreadable = || {
+        OpenError(format!("{shown} does not even say what it held: this partition can only come from a copy"))
+    };
+    let mut old = Salvage::open(path).map_err(|_| unreadable())?;
     let mut state = old.state().ok_or_else(unreadable)?;
     if !old.is_checked() {
         report(&format!("{shown}: its checksums are of no use; pages are taken as they are"));
