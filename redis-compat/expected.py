@@ -18,7 +18,7 @@ NO_REASON = "WHY?"
 # A test with this reason also fails on the reference.
 REFERENCE_FAILS = "fails on redis-server too"
 
-HEAD = """# What is expected of each test of Redis's suite: see docs/testing.md and expected.py.
+HEAD = """# What is expected of each test of Redis's suite: see docs/compatibility-tests.md and expected.py.
 """
 
 

@@ -431,7 +431,10 @@ impl Store {
         let Some(journal) = &self.journal else { return };
         let mut needed = journal.appended();
         for (partition, pending) in self.partitions.iter().zip(&self.pending) {
-            if pending.lock().is_some() {
+            // Held while the partition is looked at: another thread's checkpoint takes the rows first (and then nothing is
+            // dirty) and writes them afterwards; until they are in the tree the journal alone has them.
+            let pending = pending.lock();
+            if pending.is_some() {
                 return;
             }
             if let Some((position, _)) = partition.lock().dirty_since {

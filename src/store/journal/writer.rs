@@ -75,6 +75,8 @@ pub struct Journal {
     syncing: Mutex<()>,
     after_sync: Mutex<Option<Box<dyn Fn(u64) + Send>>>,
     first_segment: AtomicU64,
+    /// Held while segments are removed.
+    dropping: Mutex<()>,
 }
 
 impl Journal {
@@ -115,6 +117,7 @@ impl Journal {
             syncing: Mutex::new(()),
             after_sync: Mutex::new(None),
             first_segment: first.into(),
+            dropping: Mutex::default(),
         };
         journal.sync_now()?;
         journal.reserve_ahead();
@@ -347,6 +350,7 @@ impl Journal {
 
     /// Removes segments whose records are all before `position`.
     pub fn drop_before(&self, position: u64) -> Result<(), JournalError> {
+        let _alone = self.dropping.lock();
         let positions = segment::list(&self.folder)?;
         for pair in positions.windows(2).filter(|pair| pair[1] <= position) {
             let path = segment::path(&self.folder, pair[0]);
