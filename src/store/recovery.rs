@@ -101,7 +101,9 @@ pub fn open(folder: &Path, partitions: u16, databases: u16) -> Result<Opened, Op
         opened.push(open_partition(PartitionId(id), &environment, databases)?);
         environments.push(environment);
     }
-    std::fs::create_dir_all(&journal_folder).map_err(|error| failed("create", &journal_folder, &error))?;
+    if !is_made {
+        make_journal_folder(folder, &journal_folder)?;
+    }
     let known = opened.iter().any(|partition| partition.lsn > Lsn(0));
     let (recovered, replayed) = replay_journal(&journal_folder, &mut opened)?;
     if known && recovered.last_segment.is_none() {
@@ -114,6 +116,14 @@ pub fn open(folder: &Path, partitions: u16, databases: u16) -> Result<Opened, Op
     }
     let partitions = opened.into_iter().map(Mutex::new).collect();
     Ok(Opened { manifest, partitions, environments, recovered, replayed })
+}
+
+/// Once this folder is on disk, so are all trees.
+fn make_journal_folder(folder: &Path, journal: &Path) -> Result<(), OpenError> {
+    let sync = |folder: &Path| File::open(folder).and_then(|folder| folder.sync_all());
+    let made = sync(&folder.join("partitions")).and_then(|()| sync(folder));
+    let made = made.and_then(|()| std::fs::create_dir_all(journal)).and_then(|()| sync(folder));
+    made.map_err(|error| failed("create", journal, &error))
 }
 
 /// Replays the journal: this thread reads and checks it, others decode and apply it, each for some of the partitions.

@@ -160,10 +160,10 @@ impl Environment {
             all_checked,
         };
         if opening == Opening::New {
+            // The file's name is on disk before its checksums say that there is one.
+            let synced = File::open(path).and_then(|folder| folder.sync_all());
+            synced.map_err(|error| failed("sync", error))?;
             environment.record_commit()?;
-            let parent = path.parent().unwrap_or(path);
-            let sync = |folder| File::open(folder).and_then(|folder| folder.sync_all());
-            sync(path).and_then(|()| sync(parent)).map_err(|error| failed("sync", error))?;
         }
         Ok(Arc::new(environment))
     }
