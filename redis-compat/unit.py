@@ -46,14 +46,18 @@ class Result:
         return " ".join(told.split())[:300]
 
 
-def run(mode, name, skips, options):
-    """Runs the unit without the tests named in `skips`. Never raises for what the server does."""
+def run(mode, name, skips, seconds, options):
+    """Runs the unit without the tests named in `skips`, for no longer than `seconds` in all. Never raises for what the server
+    does."""
     started, hung = time.monotonic(), []
     while True:
-        left = options.unit_seconds - (time.monotonic() - started)
+        left = seconds - (time.monotonic() - started)
         log = os.path.join(mode.logs, name.replace("/", "-") + (f".{len(hung)}" if hung else "") + ".log")
-        with mode.servers(name) as arguments:
-            in_time = suite_run(mode, name, arguments, skips + hung, log, max(left, 5), options)
+        try:
+            with mode.servers(name) as arguments:
+                in_time = suite_run(mode, name, arguments, skips + hung, log, max(left, 5), options)
+        except OSError as error:
+            return broken(str(error))
         result, test = read(log)
         if test is None or test in hung or len(hung) == HANGS_MAX or not in_time:
             break
@@ -61,10 +65,17 @@ def run(mode, name, skips, options):
     result.hung = hung
     result.troubles += mode.troubles
     if not in_time:
-        result.troubles.append(f"stopped after {options.unit_seconds:.0f} s, see {log}")
+        result.troubles.append(f"stopped after {seconds:.0f} s, see {log}")
     elif test is not None:
         result.troubles.append(f"stopped for another test that hangs: {test}")
     result.seconds = time.monotonic() - started
+    return result
+
+
+def broken(trouble):
+    """The result of a unit that could not be run."""
+    result = Result()
+    result.troubles.append(trouble)
     return result
 
 
