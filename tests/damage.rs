@@ -368,3 +368,17 @@ fn a_checkpoint_that_was_not_recorded_is_taken_back() {
     }
     assert!(refused > 0, "no round dropped a segment");
 }
+
+#[test]
+fn an_interrupted_repair_can_be_repeated() {
+    let scratch = tempfile::tempdir().expect("a temporary folder");
+    let folder = scratch.path().join("data");
+    let expected = fill(&folder, &mut StdRng::seed_from_u64(2));
+    // The new one was made, the old one moved aside, and then the machine went off.
+    for name in ["journal", "partitions/0001"] {
+        std::fs::rename(folder.join(name), folder.join(format!("{name}.repaired"))).expect("renames");
+        open(&folder).err().expect("something is missing");
+        repair::repair(&folder, &mut |_| ()).expect("repairs");
+        assert!(read(&open(&folder).expect("opens")).expect("reads") == expected, "{name}");
+    }
+}

@@ -101,13 +101,17 @@ pub fn open(folder: &Path, partitions: u16, databases: u16) -> Result<Opened, Op
         opened.push(open_partition(PartitionId(id), &environment, databases)?);
         environments.push(environment);
     }
+    let known = opened.iter().any(|partition| partition.lsn > Lsn(0));
+    let is_lost = || OpenError(format!("{} has no segment file. {WHAT_TO_DO}", journal_folder.display()));
     if !is_made {
+        if known {
+            return Err(is_lost());
+        }
         make_journal_folder(folder, &journal_folder)?;
     }
-    let known = opened.iter().any(|partition| partition.lsn > Lsn(0));
     let (recovered, replayed) = replay_journal(&journal_folder, &mut opened)?;
     if known && recovered.last_segment.is_none() {
-        return Err(OpenError(format!("{} has no segment file. {WHAT_TO_DO}", journal_folder.display())));
+        return Err(is_lost());
     }
     for (partition, environment) in opened.iter().zip(&environments) {
         if let Some(lsn) = environment.must_reach().filter(|lsn| partition.lsn < *lsn) {

@@ -22,6 +22,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+const JOURNAL: &str = "journal";
+/// What a folder ends with that is being made to take another's place.
+const REPAIRED: &str = "repaired";
 /// Rows written to a new tree in one transaction.
 const BATCH_ROWS: usize = 50_000;
 
@@ -53,6 +56,7 @@ pub fn check(folder: &Path, report: Report) -> Result<(), OpenError> {
 /// What could not be repaired, or read, or written.
 pub fn repair(folder: &Path, report: Report) -> Result<(), OpenError> {
     let lost = folder.join("lost").join(unix_ms().to_string());
+    finish_interrupted(folder)?;
     let ids = partitions_in(folder)?;
     recovery::repair_manifest(folder, ids.len() as u16, report)?;
     let _manifest = recovery::open_manifest(folder, ids.len() as u16)?; // and with it the lock
@@ -61,6 +65,21 @@ pub fn repair(folder: &Path, report: Report) -> Result<(), OpenError> {
         known.push(repair_tree(&folder.join("partitions").join(id), &lost, report)?);
     }
     repair_journal(folder, &lost, known, report)
+}
+
+/// Puts in place what an interrupted repair had made whole: the old one was moved aside only after that.
+fn finish_interrupted(folder: &Path) -> Result<(), OpenError> {
+    let path = folder.join("partitions");
+    let entries = std::fs::read_dir(&path).map_err(|error| recovery::failed("read", &path, &error))?;
+    let mut made: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    made.push(folder.join(JOURNAL).with_extension(REPAIRED));
+    for made in made.iter().filter(|path| path.extension().is_some_and(|extension| extension == REPAIRED)) {
+        let place = made.with_extension("");
+        if made.exists() && !place.exists() {
+            std::fs::rename(made, &place).map_err(|error| recovery::failed("rename", made, &error))?;
+        }
+    }
+    Ok(())
 }
 
 /// The folders of the partitions, in order.
@@ -105,7 +124,7 @@ fn rebuild(path: &Path, lost: &Path, report: Report) -> Result<Lsn, OpenError> {
         report(&format!("{shown}: its checksums are of no use; pages are taken as they are"));
     }
     let before: u64 = state.databases.iter().map(|(_, counters)| counters.keys).sum();
-    let fresh = path.with_extension("repaired");
+    let fresh = path.with_extension(REPAIRED);
     let _ = std::fs::remove_dir_all(&fresh); // of a repair that did not end
     let new = Environment::open(&fresh)?;
     let (names, damaged) = move_rows(&mut old, &new, &mut state)?;
@@ -235,8 +254,8 @@ fn repair_journal(
     known: Vec<(Lsn, Option<Lsn>)>,
     report: Report,
 ) -> Result<(), OpenError> {
-    let path = folder.join("journal");
-    let fresh = folder.join("journal.repaired");
+    let path = folder.join(JOURNAL);
+    let fresh = path.with_extension(REPAIRED);
     let _ = std::fs::remove_dir_all(&fresh); // of a repair that did not end
     std::fs::create_dir_all(&fresh).map_err(|error| recovery::failed("create", &fresh, &error))?;
     let salvaged = journal::salvage(&path)?;
