@@ -5,7 +5,7 @@
 
 use super::JournalError;
 use super::record::Section;
-use super::record::{decode_payload, only_partition};
+use super::record::{decode_payload, has_form, only_partition};
 use super::segment::{self, HEADER_BYTES, failed};
 use crate::base::ids::PartitionId;
 use crate::store::tree::WHAT_TO_DO;
@@ -119,15 +119,16 @@ pub(super) fn record_at(bytes: &[u8]) -> Option<&[u8]> {
     (len > 0 && crc32c::crc32c_append(crc32c::crc32c(&bytes[..4]), payload) == crc).then_some(payload)
 }
 
-/// Whether a whole record stands anywhere in `bytes`. Looks at a bounded number of places: a tail that is torn is short.
+/// Whether a whole record stands anywhere in `bytes`. Looks at a bounded number of places: a tail that is torn is short. What
+/// stands there may be any value, and a length can be read from every byte of it: the sum over so much is taken only of what
+/// has the form of a record, or a start could take hours.
 fn has_record(bytes: &[u8]) -> bool {
     const LONGEST_LOOK: usize = 8 << 20;
     (0..bytes.len().min(LONGEST_LOOK)).any(|at| {
-        let plausible = bytes[at..].first_chunk::<4>().is_some_and(|len| {
-            let len = u32::from_le_bytes(*len) as usize;
-            len > 4 && len <= bytes.len() - at
-        });
-        plausible && record_at(&bytes[at..]).is_some_and(|payload| decode_payload(payload).is_some())
+        let rest = &bytes[at..];
+        let len = rest.first_chunk::<4>().map_or(0, |len| u32::from_le_bytes(*len) as usize);
+        let payload = rest.get(8..8 + len).filter(|payload| payload.len() > 4 && has_form(payload));
+        payload.is_some() && record_at(rest).is_some_and(|payload| decode_payload(payload).is_some())
     })
 }
 
@@ -136,4 +137,20 @@ fn damaged(path: &Path, at: usize, why: &str) -> JournalError {
         "the journal is damaged: {} at byte {at}: {why}. Nothing was changed. {WHAT_TO_DO}",
         path.display()
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_torn_value_full_of_lengths_is_looked_through_soon() {
+        let mark = b"\0synced";
+        let len = (mark.len() as u32).to_le_bytes();
+        let sum = crc32c::crc32c(&[&len[..], mark].concat()).to_le_bytes();
+        let mut torn = [0, 0, 8, 0].repeat(1 << 19);
+        assert!(!has_record(&torn));
+        torn.extend([&[1; 3], &len[..], &sum, mark, &[9; 5]].concat());
+        assert!(has_record(&torn[1 << 20..]));
+    }
 }

@@ -101,6 +101,12 @@ pub fn decode_payload(payload: &[u8]) -> Option<Vec<Section>> {
     input.0.is_empty().then_some(sections)
 }
 
+/// Whether bytes have the form of a payload, as far as their lengths tell: looks at the heads of operations only.
+pub fn has_form(payload: &[u8]) -> bool {
+    let mut input = Input(payload);
+    input.skip_sections().is_some() && input.0.is_empty()
+}
+
 /// The partition a record concerns, if it is one alone.
 pub fn only_partition(payload: &[u8]) -> Option<PartitionId> {
     let mut input = Input(payload);
@@ -180,6 +186,42 @@ impl<'a> Input<'a> {
     }
 }
 
+impl Input<'_> {
+    fn skip_sections(&mut self) -> Option<()> {
+        let count = self.number()?;
+        if count == 0 {
+            return (self.take(MARK.len())? == MARK).then_some(());
+        }
+        for _ in 0..count {
+            u16::try_from(self.number()?).ok()?;
+            let (_epoch, _lsn, operations) = (self.number()?, self.number()?, self.number()?);
+            (0..operations).try_for_each(|_| self.skip_operation())?;
+        }
+        Some(())
+    }
+
+    fn skip_operation(&mut self) -> Option<()> {
+        match self.take(1)?[0] {
+            PUT_KEY | PUT_ITEM => {
+                let len = self.number()?.checked_add(self.number()?)?;
+                self.take(usize::try_from(len).ok()?)?;
+            }
+            DELETE_KEY | DELETE_ITEM => {
+                let len = self.number()?;
+                self.take(usize::try_from(len).ok()?)?;
+            }
+            DROP => {
+                self.take(Uid::LEN + 1)?;
+            }
+            DATABASE => {
+                let _number_and_id = (self.number()?, self.number()?);
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,11 +255,12 @@ mod tests {
         put_number(&mut again, 1);
         encode_section(&mut again, PartitionId(11), Epoch(1), Lsn(1 << 50), sections[0].operations.iter());
         assert_eq!(again, bytes);
+        assert!(has_form(&bytes) && has_form(&[&[0], MARK].concat()));
         for cut in 0..bytes.len() {
-            assert!(decode_payload(&bytes[..cut]).is_none());
+            assert!(decode_payload(&bytes[..cut]).is_none() && !has_form(&bytes[..cut]));
             let mut flipped = bytes.clone();
             flipped[cut] ^= 0xFF;
-            let _ = decode_payload(&flipped);
+            assert!(decode_payload(&flipped).is_none() || has_form(&flipped));
         }
     }
 }
