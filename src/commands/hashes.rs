@@ -182,6 +182,9 @@ fn hmget(request: &Request, view: &mut View) -> Outcome {
     Ok(Reply::Array(replies))
 }
 
+/// Fields that room is made for at once: what a damaged row says their number is, may be any.
+const RESERVED_MAX: usize = 1 << 16;
+
 /// Fields, values, or both in turn.
 fn collect(
     request: &Request,
@@ -192,7 +195,7 @@ fn collect(
     let key = request.key(1);
     let Some(entry) = hash::find(view, &key)? else { return Ok(Vec::new()) };
     let per_field = usize::from(fields) + usize::from(values);
-    let mut replies = Vec::with_capacity(hash::len(&entry) as usize * per_field);
+    let mut replies = Vec::with_capacity((hash::len(&entry) as usize).min(RESERVED_MAX) * per_field);
     hash::visit(view, &key, &entry, &mut |field, value| {
         if fields {
             replies.push(Reply::bulk(field));
