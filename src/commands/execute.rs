@@ -20,7 +20,7 @@ use crate::protocol::spec::{Begin, flag};
 use crate::session::service::Service;
 use crate::session::session::{Closing, Session};
 use crate::session::waiting::Ticket;
-use crate::store::{Interrupt, PartitionSet, Store};
+use crate::store::{Interrupt, PartitionSet, Refusal, Store};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -114,6 +114,7 @@ fn run(
                 let outcome = handler(request, &mut transaction);
                 let reply = outcome.inspect_err(|failure| *ticket = enter(failure, request, session))?;
                 note_expired(request.service, transaction.expired());
+                transaction.admit(command.spec.flags.has(flag::DENYOOM))?;
                 position = transaction.commit();
                 Ok(reply)
             });
@@ -181,7 +182,26 @@ fn run_again(store: &Store, mut interrupt: Interrupt, run: &mut dyn FnMut(bool) 
 fn fetch(store: &Store, interrupt: &Interrupt) -> Result<(), ErrorReply> {
     match interrupt {
         Interrupt::Fetch(request) => store.fetch(request).map_err(|failure| storage_error(&failure)),
-        Interrupt::Storage(_) => Err(storage_error(interrupt)),
+        Interrupt::Room(room) => store.make_room(*room).map_err(|refusal| disk_refusal(&refusal)),
+        Interrupt::TooLarge | Interrupt::Storage(_) => Err(storage_error(interrupt)),
+    }
+}
+
+/// The disk is full or has failed.
+#[cold]
+pub fn disk_refusal(refusal: &Refusal) -> ErrorReply {
+    match refusal {
+        Refusal::DiskFull => ErrorReply::fixed(
+            "MISCONF No space left on the disk: commands that make data grow are refused, removing data works.",
+        ),
+        Refusal::Stuck(reason) => ErrorReply::new(format!(
+            "MISCONF Errors writing to the journal, changes are refused until it can be written: {reason}"
+        )),
+        Refusal::Failed(reason) => ErrorReply::new(format!(
+            "MISCONF Errors writing to the journal, changes are refused until the server is started again on a sound \
+             disk: {reason}"
+        )),
+        Refusal::Damaged(reason) => ErrorReply::new(format!("MISCONF Changes are refused: {reason}")),
     }
 }
 
@@ -191,7 +211,12 @@ fn storage_error(failure: &Interrupt) -> ErrorReply {
             tracing::error!(%reason, "a command failed at the storage");
             ErrorReply::new(format!("ERR storage: {reason}"))
         }
-        Interrupt::Fetch(_) => ErrorReply::fixed("ERR storage: a row could not be fetched"),
+        Interrupt::TooLarge => {
+            ErrorReply::fixed("ERR the changes of this transaction are larger than 4 GB in all")
+        }
+        Interrupt::Fetch(_) | Interrupt::Room(_) => {
+            ErrorReply::fixed("ERR storage: a row could not be fetched")
+        }
     }
 }
 

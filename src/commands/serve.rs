@@ -106,6 +106,7 @@ fn run_once(command: &Command, request: &Request, waits: bool, position: &mut u6
             }
             let reply = handler(request, &mut transaction)?;
             note_expired(request.service, transaction.expired());
+            transaction.admit(command.spec.flags.has(flag::DENYOOM))?;
             *position = transaction.commit();
             Ok(reply)
         }

@@ -14,7 +14,7 @@ use crate::protocol::args::Args;
 use crate::protocol::error::{self, ErrorReply};
 use crate::protocol::reply::Reply;
 use crate::protocol::spec::access::RO;
-use crate::protocol::spec::flag::{ALLOW_BUSY, FAST, LOADING, NOSCRIPT, SKIP_SLOWLOG, STALE};
+use crate::protocol::spec::flag::{ALLOW_BUSY, DENYOOM, FAST, LOADING, NOSCRIPT, SKIP_SLOWLOG, STALE};
 use crate::protocol::spec::syntax::key;
 use crate::protocol::spec::{Flags, Group, KeySpec};
 use crate::session::multi::Queued;
@@ -151,6 +151,7 @@ fn run(request: &Request, session: &mut Session, queue: &[Queued]) -> Reply {
         }
         replies = run_inside(request, session, &steps, &mut transaction)?;
         note_expired(request.service, transaction.expired());
+        transaction.admit(steps.iter().any(|step| step.entry.command.spec.flags.has(DENYOOM)))?;
         position = transaction.commit();
         Ok(Reply::Ok)
     });

@@ -6,7 +6,7 @@
 
 use super::names;
 use crate::base::clock;
-use crate::commands::execute::{Answer, execute};
+use crate::commands::execute::{Answer, disk_refusal, execute};
 use crate::commands::table::{self, Entry};
 use crate::commands::{Handler, Request};
 use crate::config::Settings;
@@ -226,7 +226,7 @@ fn disk_refuses(turn: Turn, session: &Session, call: &Call) -> Result<(), ErrorR
     match turn.service.store.refusal() {
         None => Ok(()),
         Some(Refusal::DiskFull) if !effective_flags(session, call).has(flag::DENYOOM) => Ok(()),
-        Some(refusal) => Err(names::disk_refuses(&refusal)),
+        Some(refusal) => Err(disk_refusal(&refusal)),
     }
 }
 

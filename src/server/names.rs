@@ -2,7 +2,6 @@
 
 use crate::protocol::args::Args;
 use crate::protocol::error::ErrorReply;
-use crate::store::Refusal;
 
 /// How much of a client's words an error repeats, in bytes.
 const SHOWN_LEN_MAX: usize = 128;
@@ -46,20 +45,6 @@ pub fn protected(name: &str) -> ErrorReply {
          local connection, otherwise you need to set this option in the configuration file, and then restart the server.",
         name.to_uppercase()
     ))
-}
-
-/// The disk is full or has failed.
-#[cold]
-pub fn disk_refuses(refusal: &Refusal) -> ErrorReply {
-    match refusal {
-        Refusal::DiskFull => ErrorReply::fixed(
-            "MISCONF No space left on the disk: commands that make data grow are refused, removing data works.",
-        ),
-        Refusal::Failed(reason) => {
-            ErrorReply::new(format!("MISCONF Errors writing to the journal, changes are refused: {reason}"))
-        }
-        Refusal::Damaged(reason) => ErrorReply::new(format!("MISCONF Changes are refused: {reason}")),
-    }
 }
 
 /// Not for a subscriber in RESP2.

@@ -2,7 +2,7 @@
 
 use super::table::Cell;
 use super::transaction::CLOCK_START_S;
-use super::{Store, eviction};
+use super::{Refusal, Store, eviction};
 use crate::base::clock::unix_ms;
 use crate::base::ids::PartitionId;
 use std::sync::Arc;
@@ -20,8 +20,10 @@ const GARBAGE_ROUNDS: u32 = 16;
 const OVERLAY_EXCESS: u64 = 4;
 /// How long a turn that writes is held up at most.
 const HELD_UP_MAX: Duration = Duration::from_millis(100);
-/// Ticks between attempts after a failed checkpoint.
+/// Ticks between attempts after failed checkpoints.
 const RETRY_TICKS: u32 = 50;
+/// With a full disk, seconds after which even a small overlay is checkpointed: the journal may then give up segments.
+const AGE_WHEN_FULL_S: u32 = 1;
 
 /// The store's threads; dropped or stopped, they end.
 pub struct Background {
@@ -88,23 +90,80 @@ impl Drop for Background {
 
 fn run_checkpoints(store: &Store, stop: &AtomicBool) {
     let (mut wait_ticks, mut rounds) = (0_u32, 0_u32);
+    // Partitions whose checkpoint has failed in this round: the others get their turn before they are tried again.
+    let mut failed: Vec<PartitionId> = Vec::new();
+    let mut garbage = Garbage::default();
     while !stop.load(Ordering::Acquire) {
         store.tick_clock();
         wait_ticks = wait_ticks.saturating_sub(1);
-        let due = if wait_ticks == 0 { store.due_for_checkpoint() } else { None };
+        let due = if wait_ticks == 0 { store.due_for_checkpoint(&failed) } else { None };
         let checkpointed = due.map(|(id, saves)| store.checkpoint_and_note(id, saves).is_ok());
-        if checkpointed == Some(false) {
+        if let (Some((id, _)), Some(false)) = (due, checkpointed) {
+            failed.push(id);
+        }
+        if due.is_none() && !failed.is_empty() {
+            failed.clear();
             wait_ticks = RETRY_TICKS;
         }
         rounds = rounds.wrapping_add(1);
-        let mut worked = checkpointed == Some(true);
+        let mut worked = checkpointed.is_some();
         worked |= store.sweep_cache();
         if due.is_none() || rounds.is_multiple_of(GARBAGE_ROUNDS) {
-            worked |= store.collect_some_garbage();
+            worked |= garbage.collect_some(store);
         }
         if !worked {
             std::thread::park_timeout(TICK);
         }
+    }
+}
+
+/// Rows removed in one LMDB transaction.
+const GARBAGE_ROWS: usize = 20_000;
+/// The same at least, where the disk has no room for the pages that a removal needs before it gives others back.
+const GARBAGE_ROWS_MIN: usize = 32;
+
+/// The removal of rows that are nobody's.
+struct Garbage {
+    /// Rows to remove at a time.
+    rows: usize,
+    wait_ticks: u32,
+    /// What was said last of why it waits.
+    error: Option<String>,
+}
+
+impl Default for Garbage {
+    fn default() -> Garbage {
+        Garbage { rows: GARBAGE_ROWS, wait_ticks: 0, error: None }
+    }
+}
+
+impl Garbage {
+    /// Removes some. Returns whether there may be more that can be removed.
+    fn collect_some(&mut self, store: &Store) -> bool {
+        self.wait_ticks = self.wait_ticks.saturating_sub(1);
+        if self.wait_ticks > 0 {
+            return false;
+        }
+        let (mut more, mut error) = (false, None);
+        for id in 0..store.partition_count() {
+            match store.collect_garbage(PartitionId(id), self.rows) {
+                Ok(any) => more |= any,
+                Err(failure) => error = Some(failure.0),
+            }
+        }
+        if error.is_some() {
+            if self.error.is_none() {
+                tracing::warn!("garbage waits: {}", error.as_deref().unwrap_or_default());
+            }
+            if self.rows == GARBAGE_ROWS_MIN {
+                self.wait_ticks = RETRY_TICKS;
+            }
+            self.rows = (self.rows / 4).max(GARBAGE_ROWS_MIN);
+        } else {
+            self.rows = (self.rows * 2).min(GARBAGE_ROWS);
+        }
+        self.error = error;
+        more
     }
 }
 
@@ -121,28 +180,38 @@ impl Store {
         self.clock_s.store(seconds, Ordering::Relaxed);
     }
 
-    /// The partition that should be checkpointed next, if one should, and whether because of what was written: the rows of a
-    /// flushed database are to leave the tree soon, but that saves nothing.
-    fn due_for_checkpoint(&self) -> Option<(PartitionId, bool)> {
+    /// The partition that should be checkpointed next, if one should that is not in `failed`, and whether because of what was
+    /// written: the rows of a flushed database are to leave the tree soon, but that saves nothing.
+    fn due_for_checkpoint(&self, failed: &[PartitionId]) -> Option<(PartitionId, bool)> {
         if self.damage.get().is_some() {
             return None;
         }
         let options = self.options.load();
+        let journal = self.journal.as_ref()?;
+        if journal.failure().is_some() {
+            return None; // no tree may know what the journal may have lost
+        }
+        let is_full = matches!(self.refusal(), Some(Refusal::DiskFull));
+        let age_s = if is_full { AGE_WHEN_FULL_S } else { options.checkpoint_age_s };
         // Read first: a partition may be written to afterwards, so that its oldest change is behind this.
-        let (position, now) = (self.journal.as_ref()?.appended(), self.clock_s.load(Ordering::Relaxed));
+        let (position, now) = (journal.appended(), self.clock_s.load(Ordering::Relaxed));
         let mut overlay = 0;
         let (mut oldest, mut largest, mut emptied) = (None, None, None);
         for (id, partition) in self.partitions.iter().enumerate() {
             let partition = partition.lock();
             let Some(since) = partition.dirty_since else { continue };
             overlay += partition.dirty_bytes as u64;
+            if failed.contains(&PartitionId(id as u16)) {
+                continue;
+            }
             oldest = oldest.min(Some((since, id))).or(Some((since, id)));
             largest = largest.max(Some((partition.dirty_bytes, id)));
             if !partition.emptied.is_empty() {
                 emptied = Some(id);
             }
         }
-        self.set_overloaded(overlay > options.checkpoint_overlay_bytes * OVERLAY_EXCESS);
+        // Without room nobody makes it grow, and what would shrink it must not wait.
+        self.set_overloaded(!is_full && overlay > options.checkpoint_overlay_bytes * OVERLAY_EXCESS);
         let ((since, second), oldest) = oldest?;
         let id = if emptied.is_some() {
             emptied
@@ -151,7 +220,7 @@ impl Store {
         } else if overlay > options.checkpoint_overlay_bytes {
             largest.map(|(_, id)| id)
         } else {
-            (now.saturating_sub(second) >= options.checkpoint_age_s).then_some(oldest)
+            (now.saturating_sub(second) >= age_s).then_some(oldest)
         };
         id.map(|id| (PartitionId(id as u16), emptied.is_none()))
     }
@@ -214,17 +283,5 @@ impl Store {
             }
         }
         memory > limit && (freed_any || age > 0)
-    }
-
-    /// Removes some rows that are nobody's. Returns whether there may be more.
-    fn collect_some_garbage(&self) -> bool {
-        let mut more = false;
-        for id in 0..self.partition_count() {
-            match self.collect_garbage(PartitionId(id)) {
-                Ok(any) => more |= any,
-                Err(error) => tracing::warn!("garbage of partition {id} waits: {error}"),
-            }
-        }
-        more
     }
 }

@@ -6,8 +6,9 @@
 //!    power loss could take from the journal, so transactions over several partitions stay whole.
 //! 4. Under the lock: renew the read snapshot, call the frozen generation clean.
 //!
-//! If the write fails (the disk is full) the collected rows stay dirty and in memory and the same batch is tried again; nothing is
-//! lost, and the journal keeps its segments.
+//! If the write fails (the disk is full) the frozen rows are thawed: they count as written now, and the next try collects them
+//! together with what came since. Nothing is lost, and the journal keeps its segments. To try the same batch again would be
+//! simpler, but a batch that does not fit never will, and the removals that came since would wait behind it for ever.
 
 use super::Store;
 use super::background::SWEEP_BUCKETS;
@@ -19,16 +20,13 @@ use super::row::{self, Kind};
 use super::table::{Cell, Dirty, Generation};
 use super::tree::{Batch, State, Tree, TreeError};
 use crate::base::blob::Blob;
-use crate::base::ids::{PartitionId, Uid};
+use crate::base::ids::{Lsn, PartitionId, Uid};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Rows collected under one hold of the lock: some 50 microseconds.
 const SLICE_ROWS: usize = 1024;
-/// Garbage rows removed in one LMDB transaction.
-const GARBAGE_ROWS: usize = 20_000;
-
 /// A frozen partition, collected and ready to be written.
 pub struct Collected {
     keys: Vec<Blob>,
@@ -40,6 +38,15 @@ pub struct Collected {
     generation: Generation,
     /// Journal position up to which the batch may know transactions.
     position: u64,
+    /// What the partition knew of its dirty rows before.
+    before: Before,
+}
+
+/// What a freeze takes from a partition, to be given back if the checkpoint fails.
+struct Before {
+    dirty_since: (u64, u32),
+    dirty_bytes: usize,
+    saved_lsn: Lsn,
 }
 
 /// The frozen rows of a database by its physical id, or of the items.
@@ -62,23 +69,18 @@ impl Store {
         let (Some(environment), Some(journal)) = (self.environments.get(index), &self.journal) else {
             return Ok(Checkpointed::default()); // in memory only
         };
-        let mut pending = self.pending[index].lock();
-        let collected = match pending.take() {
-            Some(collected) => collected,
-            None => match self.collect(index) {
-                Some(collected) => collected,
-                None => return Ok(Checkpointed::default()),
-            },
-        };
+        let _one_at_a_time = self.writing[index].lock();
+        let Some(collected) = self.collect(index) else { return Ok(Checkpointed::default()) };
         let write = journal
             .sync_to(collected.position)
             .map_err(|JournalError(text)| TreeError(text))
+            .and_then(|()| self.check_room(id, environment, &collected.batch()))
             .and_then(|()| environment.write(&collected.batch()))
             .and_then(|()| Tree::open(environment));
         let tree = match write {
             Ok(tree) => tree,
             Err(error) => {
-                *pending = Some(collected);
+                self.thaw(index, collected);
                 return Err(error);
             }
         };
@@ -117,7 +119,11 @@ impl Store {
     fn freeze(&self, index: usize) -> Option<(Collected, Vec<FrozenRows>)> {
         let mut guard = self.partitions[index].lock();
         let partition = &mut *guard;
-        partition.dirty_since?;
+        let before = Before {
+            dirty_since: partition.dirty_since?,
+            dirty_bytes: partition.dirty_bytes,
+            saved_lsn: partition.saved_lsn,
+        };
         let generation = partition.generation;
         partition.generation += 1;
         partition.frozen = Some(generation);
@@ -142,6 +148,7 @@ impl Store {
             },
             generation,
             position: self.journal.as_ref().map_or(0, super::journal::Journal::appended),
+            before,
         };
         Some((collected, frozen))
     }
@@ -159,6 +166,47 @@ impl Store {
         drop((old_tree, old, old_deadlines));
     }
 
+    /// Step 4 if the write failed: everything is as if there had been no freeze.
+    fn thaw(&self, index: usize, collected: Collected) {
+        let Collected { keys, items, deadlines, mut dropped, mut emptied, generation, before, .. } =
+            collected;
+        drop(deadlines); // so that the partition has its map to itself
+        let mut partition = self.partitions[index].lock();
+        let active = partition.generation;
+        let mut old = Vec::new();
+        let of_databases = keys.chunk_by(|a, b| row::position_of(a.key()).0 == row::position_of(b.key()).0);
+        for rows in of_databases.clone() {
+            let (id, _, _) = row::position_of(rows[0].key());
+            // What a database held that was emptied since is nobody's.
+            if let Some(database) = partition.databases.iter_mut().find(|database| database.id == id) {
+                old.push(database.rows.thaw(rows.to_vec()));
+            }
+        }
+        old.extend(partition.databases.iter_mut().map(|database| database.rows.forget_frozen()));
+        old.extend(partition.emptied.iter_mut().map(|database| database.rows.forget_frozen()));
+        old.push(partition.items.thaw(items.clone()));
+        partition.deadlines.thaw();
+        dropped.append(&mut partition.dropped);
+        partition.dropped = dropped;
+        emptied.append(&mut partition.emptied);
+        partition.emptied = emptied;
+        partition.dirty_since = Some(before.dirty_since);
+        partition.dirty_bytes += before.dirty_bytes;
+        partition.saved_lsn = before.saved_lsn;
+        drop(partition);
+        drop(old);
+        for slice in of_databases.flat_map(|rows| rows.chunks(SLICE_ROWS)) {
+            let (id, _, _) = row::position_of(slice[0].key());
+            let mut partition = self.partitions[index].lock();
+            if let Some(database) = partition.databases.iter_mut().find(|database| database.id == id) {
+                database.rows.restamp(slice, generation, active);
+            }
+        }
+        for slice in items.chunks(SLICE_ROWS) {
+            self.partitions[index].lock().items.restamp(slice, generation, active);
+        }
+    }
+
     /// Frees the memory of collections that are nobody's: their rows are clean now, or are not in the tree at all.
     fn forget_dropped(&self, index: usize, dropped: &[(Uid, Kind)]) {
         if dropped.is_empty() {
@@ -174,12 +222,12 @@ impl Store {
         }
     }
 
-    /// Removes some rows that are nobody's from a partition's tree. Returns whether there may be more.
-    pub fn collect_garbage(&self, id: PartitionId) -> Result<bool, TreeError> {
+    /// Removes up to `rows` rows that are nobody's from a partition's tree. Returns whether there may be more.
+    pub fn collect_garbage(&self, id: PartitionId, rows: usize) -> Result<bool, TreeError> {
         let index = id.0 as usize;
         let Some(environment) = self.environments.get(index) else { return Ok(false) };
-        let _no_checkpoint_meanwhile = self.pending[index].lock();
-        let more = environment.collect_garbage(GARBAGE_ROWS)?;
+        let _no_checkpoint_meanwhile = self.writing[index].lock();
+        let more = environment.collect_garbage(rows)?;
         if more {
             let tree = Tree::open(environment)?;
             let old = std::mem::replace(&mut self.partitions[index].lock().tree, tree);

@@ -104,6 +104,18 @@ impl Deadlines {
         Arc::clone(&self.frozen)
     }
 
+    /// The checkpoint failed: what it was to write is to be written with what came since. Quick if nobody else has the map.
+    pub fn thaw(&mut self) {
+        let mut merged = Arc::unwrap_or_clone(std::mem::take(&mut self.frozen));
+        for (key, newer) in std::mem::take(&mut self.active) {
+            let is_known = merged.contains_key(&key);
+            // The tree may have it after all, if an older generation knows of it.
+            let change = if is_known && newer == Change::Came { Change::Returned } else { newer };
+            merged.insert(key, change);
+        }
+        self.active = merged;
+    }
+
     /// The checkpoint is in the tree.
     pub fn forget_frozen(&mut self) -> Arc<DeadlineMap> {
         std::mem::take(&mut self.frozen)
@@ -128,6 +140,27 @@ mod tests {
         deadlines.replace(b"c", Some(35), None);
         assert_eq!(deadlines.change(&deadline_key(35, b"c")), None, "what came and went leaves nothing");
         assert_eq!(deadlines.first(&[]), Some(&*deadline_key(40, b"b")));
+    }
+
+    #[test]
+    fn what_a_failed_checkpoint_was_to_write_is_kept_with_what_came_since() {
+        let mut deadlines = Deadlines::default();
+        deadlines.replace(b"in the tree", Some(10), None);
+        deadlines.replace(b"new", None, Some(20));
+        deadlines.replace(b"short", None, Some(30));
+        deadlines.freeze();
+        deadlines.replace(b"in the tree", None, Some(10));
+        deadlines.replace(b"short", Some(30), None);
+        deadlines.thaw();
+        assert_eq!(deadlines.first(&[]), Some(&*deadline_key(10, b"in the tree")));
+        assert_eq!(deadlines.change(&deadline_key(20, b"new")), Some(Change::Came));
+        assert_eq!(deadlines.change(&deadline_key(30, b"short")), Some(Change::Went));
+        deadlines.replace(b"in the tree", Some(10), None);
+        assert_eq!(
+            deadlines.change(&deadline_key(10, b"in the tree")),
+            Some(Change::Went),
+            "the tree has it"
+        );
     }
 
     #[test]

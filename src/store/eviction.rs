@@ -129,6 +129,7 @@ impl Store {
         let found = candidate(transaction.only_partition(), partitions, policy, samples, clock)?;
         let Some((database, name)) = found else { return Ok(None) };
         transaction.remove(&Key::new(database, &name))?;
+        transaction.admit(false)?;
         Ok(Some(transaction.commit()))
     }
 }

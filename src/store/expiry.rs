@@ -40,6 +40,7 @@ impl Store {
             }
         }
         expired.keys = u64::from(transaction.expired());
+        transaction.admit(false)?;
         expired.position = transaction.commit();
         let mut partition = self.partitions[id.0 as usize].lock();
         stale.into_iter().for_each(|deadline| partition.deadlines.remove(deadline));

@@ -22,6 +22,7 @@ mod partition;
 pub mod record;
 mod recovery;
 pub mod repair;
+mod room;
 pub mod row;
 mod staged;
 mod table;
@@ -48,11 +49,11 @@ pub use watch::WatchFlag;
 use crate::base::clock::unix_ms;
 use crate::base::ids::{PartitionId, Slot};
 use arc_swap::ArcSwap;
-use checkpoint::Collected;
 use journal::Journal;
 use parking_lot::{Mutex, MutexGuard};
 use partition::Partition;
 use smallvec::SmallVec;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -67,8 +68,20 @@ const EMPTY_PARTITION_BYTES: u64 = 64 * 1024;
 pub enum Interrupt {
     /// A row must be fetched from disk, outside of the locks; then the command runs again.
     Fetch(Box<FetchRequest>),
+    /// Disk space must be reserved, outside of the locks; then the command runs again.
+    Room(Room),
+    /// Its changes do not fit into a record.
+    TooLarge,
     /// The storage failed or is damaged; in words.
     Storage(String),
+}
+
+/// How much disk space must be reserved.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    bytes: u64,
+    /// For what makes data grow.
+    grows: bool,
 }
 
 /// Which row must be fetched.
@@ -89,7 +102,9 @@ pub struct FetchRequest {
 pub enum Refusal {
     /// The disk has no room: what makes data grow is refused, the rest goes on.
     DiskFull,
-    /// The journal cannot be written or synced any more: every write is refused.
+    /// The journal cannot be written for the moment: every write is refused until it can.
+    Stuck(String),
+    /// The journal could not be synced: every write is refused until the server is started again.
     Failed(String),
     /// A tree is damaged, so that nothing can be written to it: every write is refused.
     Damaged(String),
@@ -111,8 +126,8 @@ pub struct Store {
     bytes: Vec<AtomicU64>,
     /// One a partition; none for a store in memory only.
     environments: Vec<Arc<Environment>>,
-    /// A batch that could not be written yet, a partition; held while its tree is written.
-    pending: Vec<Mutex<Option<Collected>>>,
+    /// One a partition, held from the freeze of a checkpoint to its end.
+    writing: Vec<Mutex<()>>,
     journal: Option<Journal>,
     manifest: Option<recovery::Manifest>,
     options: ArcSwap<Options>,
@@ -140,7 +155,12 @@ struct Notes {
     checkpointed_rows: AtomicU64,
     last_checkpoint_ms: AtomicU64,
     last_save_s: AtomicI64,
-    checkpoint_error: Mutex<Option<String>>,
+    /// Partitions whose dirty rows the disk has no room for.
+    without_room: Mutex<BTreeSet<PartitionId>>,
+    /// Whether there are any.
+    is_without_room: AtomicBool,
+    /// Of partitions whose last checkpoint failed: why.
+    checkpoint_errors: Mutex<BTreeMap<PartitionId, String>>,
     recovered_records: u64,
     recovered_cut_bytes: u64,
 }
@@ -165,10 +185,10 @@ impl Store {
             tracing::warn!("cut {} bytes of a torn record at the end of the journal", opened.recovered.cut);
         }
         let store = Store::with(opened.partitions, options);
-        let pending = opened.environments.iter().map(|_| Mutex::new(None)).collect();
+        let writing = opened.environments.iter().map(|_| Mutex::default()).collect();
         let store = Store {
             environments: opened.environments,
-            pending,
+            writing,
             journal: Some(journal),
             manifest: Some(opened.manifest),
             notes,
@@ -230,7 +250,7 @@ impl Store {
             bytes: partitions.iter().map(|partition| partition.lock().bytes.into()).collect(),
             partitions,
             environments: Vec::new(),
-            pending: Vec::new(),
+            writing: Vec::new(),
             journal: None,
             manifest: None,
             lfu: AtomicBool::new(options.policy.is_lfu()),
@@ -350,7 +370,35 @@ impl Store {
         if let Some(damage) = self.damage.get() {
             return Some(Refusal::Damaged(damage.clone()));
         }
-        journal.is_full().then_some(Refusal::DiskFull)
+        if let Some(error) = journal.stuck() {
+            return Some(Refusal::Stuck(error.0));
+        }
+        let is_full = journal.is_full() || self.notes.is_without_room.load(Ordering::Relaxed);
+        is_full.then_some(Refusal::DiskFull)
+    }
+
+    /// An interrupt unless a transaction of `bytes` bytes may be committed.
+    #[inline]
+    fn admit(&self, bytes: u64, grows: bool) -> Result<(), Interrupt> {
+        let Some(journal) = &self.journal else { return Ok(()) };
+        if journal.admits(bytes, grows) && bytes < journal::RECORD_MAX {
+            return Ok(());
+        }
+        if bytes >= journal::RECORD_MAX {
+            return Err(Interrupt::TooLarge);
+        }
+        Err(Interrupt::Room(Room { bytes, grows }))
+    }
+
+    /// Reserves the disk space that a command was interrupted for, or says why that cannot be.
+    #[cold]
+    pub fn make_room(&self, room: Room) -> Result<(), Refusal> {
+        let Some(journal) = &self.journal else { return Ok(()) };
+        journal.make_room(room.bytes, room.grows).map_err(|error| match self.refusal() {
+            Some(refusal @ (Refusal::Failed(_) | Refusal::Stuck(_))) => refusal,
+            _ if room.grows => Refusal::DiskFull,
+            _ => Refusal::Stuck(error.0),
+        })
     }
 
     /// Fetches what a command was interrupted for, without holding locks while the disk works.
@@ -373,6 +421,9 @@ impl Store {
         loop {
             match work() {
                 Err(Interrupt::Fetch(request)) => self.fetch(&request)?,
+                Err(Interrupt::Room(room)) => self
+                    .make_room(room)
+                    .map_err(|refusal| Interrupt::Storage(format!("no room on the disk: {refusal:?}")))?,
                 done => return done,
             }
         }
@@ -414,13 +465,17 @@ impl Store {
                 self.notes.checkpointed_rows.fetch_add(done.rows as u64, Ordering::Relaxed);
                 self.notes.last_checkpoint_ms.store(done.elapsed.as_millis() as u64, Ordering::Relaxed);
                 self.notes.last_save_s.store(unix_ms() / 1000, Ordering::Relaxed);
-                *self.notes.checkpoint_error.lock() = None;
+                self.notes.checkpoint_errors.lock().remove(&id);
                 self.drop_old_segments();
                 self.choose_how_to_read();
             }
             Err(error) => {
-                tracing::error!("the checkpoint of partition {id} failed and will be tried again: {error}");
-                *self.notes.checkpoint_error.lock() = Some(error.0.clone());
+                let before = self.notes.checkpoint_errors.lock().insert(id, error.0.clone());
+                if before.as_ref() != Some(&error.0) {
+                    tracing::error!(
+                        "the checkpoint of partition {id} failed and will be tried again: {error}"
+                    );
+                }
             }
         }
         result
@@ -430,13 +485,10 @@ impl Store {
     fn drop_old_segments(&self) {
         let Some(journal) = &self.journal else { return };
         let mut needed = journal.appended();
-        for (partition, pending) in self.partitions.iter().zip(&self.pending) {
+        for (partition, writing) in self.partitions.iter().zip(&self.writing) {
             // Held while the partition is looked at: another thread's checkpoint takes the rows first (and then nothing is
             // dirty) and writes them afterwards; until they are in the tree the journal alone has them.
-            let pending = pending.lock();
-            if pending.is_some() {
-                return;
-            }
+            let _not_between_freeze_and_end = writing.lock();
             if let Some((position, _)) = partition.lock().dirty_since {
                 needed = needed.min(position);
             }
@@ -489,7 +541,7 @@ impl Store {
             checkpointed_rows: notes.checkpointed_rows.load(Ordering::Relaxed),
             last_checkpoint_ms: notes.last_checkpoint_ms.load(Ordering::Relaxed),
             last_save_s: notes.last_save_s.load(Ordering::Relaxed),
-            checkpoint_error: notes.checkpoint_error.lock().clone(),
+            checkpoint_error: notes.checkpoint_errors.lock().values().next().cloned(),
             damage: self.damage.get().cloned(),
             recovered_records: notes.recovered_records,
             recovered_cut_bytes: notes.recovered_cut_bytes,

@@ -176,7 +176,7 @@ fn step(store: &Store, model: &mut Databases, random: &mut StdRng) {
         }
         92..96 => {
             let id = PartitionId(random.random_range(0..4));
-            store.collect_garbage(id).expect("collects");
+            store.collect_garbage(id, 20_000).expect("collects");
         }
         _ => {
             let id = random.random_range(0..4_usize);

@@ -70,7 +70,7 @@ pub struct StoreStatus {
     pub last_checkpoint_ms: u64,
     /// Unix seconds of the last one that left nothing dirty; the start, before.
     pub last_save_s: i64,
-    /// Whether the last checkpoint failed, and why.
+    /// Why the last checkpoint of some partition failed, if it did.
     pub checkpoint_error: Option<String>,
     /// What is damaged, once something was found to be.
     pub damage: Option<String>,

@@ -28,7 +28,19 @@ pub enum Operation {
     },
 }
 
+/// Bytes of an operation besides those of its row, at most.
+const FRAME_BYTES: u64 = 24;
+
 impl Operation {
+    /// How many bytes it has in the journal at most.
+    #[inline]
+    pub fn record_bytes(&self) -> u64 {
+        match self {
+            Operation::Key(row) | Operation::Item(row) => row.bytes().len() as u64 + FRAME_BYTES,
+            Operation::Drop { .. } | Operation::Database { .. } => FRAME_BYTES,
+        }
+    }
+
     /// Number and id, if this gives a database number another meaning.
     pub fn database(&self) -> Option<(u16, u32)> {
         match self {

@@ -11,7 +11,7 @@ use super::partition::{Database, Partition, Prior};
 use super::record::Operation;
 use super::repair::Report;
 use super::row;
-use super::tree::{Environment, Tree, TreeError, WHAT_TO_DO};
+use super::tree::{self, Environment, Tree, TreeError, WHAT_TO_DO};
 use super::{Interrupt, deadlines, table, watch};
 use crate::base::ids::{Epoch, Lsn, PartitionId};
 use parking_lot::Mutex;
@@ -90,6 +90,7 @@ pub fn open(folder: &Path, partitions: u16, databases: u16) -> Result<Opened, Op
     let journal_folder = folder.join("journal");
     // The journal's folder is made when all partitions were: from then on each has its tree.
     let is_made = journal_folder.exists();
+    let map_bytes = tree::map_bytes(manifest.partitions);
     let mut environments = Vec::new();
     let mut opened = Vec::new();
     for id in 0..manifest.partitions {
@@ -97,7 +98,7 @@ pub fn open(folder: &Path, partitions: u16, databases: u16) -> Result<Opened, Op
         if is_made && !path.join("data.mdb").exists() {
             return Err(OpenError(format!("{}/data.mdb is missing. {WHAT_TO_DO}", path.display())));
         }
-        let environment = Environment::open(&path)?;
+        let environment = Environment::open(&path, map_bytes)?;
         opened.push(open_partition(PartitionId(id), &environment, databases)?);
         environments.push(environment);
     }

@@ -98,7 +98,7 @@ fn partitions_in(folder: &Path) -> Result<Vec<String>, OpenError> {
 
 /// Makes a tree whole. Returns the LSN it knows, and the one it should have known if a commit was taken back.
 fn repair_tree(path: &Path, lost: &Path, report: Report) -> Result<(Lsn, Option<Lsn>), OpenError> {
-    let opened = Environment::open(path).and_then(|environment| {
+    let opened = Environment::open(path, super::tree::map_bytes(1)).and_then(|environment| {
         environment.check_all(&AtomicBool::new(false))?;
         let lsn = environment.state()?.map_or(Lsn(0), |state| state.lsn);
         Ok((lsn, environment.must_reach()))
@@ -126,7 +126,7 @@ fn rebuild(path: &Path, lost: &Path, report: Report) -> Result<Lsn, OpenError> {
     let before: u64 = state.databases.iter().map(|(_, counters)| counters.keys).sum();
     let fresh = path.with_extension(REPAIRED);
     let _ = std::fs::remove_dir_all(&fresh); // of a repair that did not end
-    let new = Environment::open(&fresh)?;
+    let new = Environment::open(&fresh, super::tree::map_bytes(1))?;
     let (names, damaged) = move_rows(&mut old, &new, &mut state)?;
     let kept: u64 = state.databases.iter().map(|(_, counters)| counters.keys).sum();
     drop(new);

@@ -29,6 +29,8 @@ pub struct StagedList {
     /// Hash of a row and its newest operation, for those before `indexed`.
     newest: HashTable<(u64, u32)>,
     indexed: usize,
+    /// Bytes of their record, a little more than there will be.
+    bytes: u64,
 }
 
 impl Deref for StagedList {
@@ -43,6 +45,7 @@ impl StagedList {
     /// Stages one more.
     #[inline]
     pub fn push(&mut self, staged: Staged) {
+        self.bytes += staged.operation.record_bytes();
         self.operations.push(staged);
         if self.operations.len() > UNINDEXED_MAX {
             self.index_rest();
@@ -57,6 +60,12 @@ impl StagedList {
             entry.and_modify(|known| *known = newest).or_insert(newest);
         }
         self.indexed = self.operations.len();
+    }
+
+    /// Bytes of their record, a little more than there will be.
+    #[inline]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// The newest operation on a row with this hash that `pick` takes.
@@ -81,6 +90,7 @@ impl StagedList {
             return;
         }
         self.operations.truncate(len);
+        self.bytes = self.operations.iter().map(|staged| staged.operation.record_bytes()).sum();
         self.newest.clear();
         self.indexed = 0;
         if len > UNINDEXED_MAX {
@@ -95,6 +105,7 @@ impl StagedList {
             self.newest.clear();
             self.indexed = 0;
         }
+        self.bytes = 0;
         self.operations.drain(..)
     }
 }

@@ -53,6 +53,7 @@ impl Dirty {
         if self.runs.len() > MAX_RUNS {
             let mut all: Vec<Blob> = self.runs.drain(..).flatten().collect();
             all.sort_by(|a, b| compare_keys(a.key(), b.key())); // finds the runs and merges them
+            all.dedup_by(|a, b| a.key() == b.key()); // once written, once more after a checkpoint had failed
             self.runs.push(all);
         }
     }
@@ -219,6 +220,26 @@ impl RowTable {
     pub fn forget_frozen(&mut self) -> Arc<Dirty> {
         self.aside = Vec::new();
         std::mem::take(&mut self.frozen)
+    }
+
+    /// The checkpoint failed: `rows`, the frozen ones, in order and each once, count as written in the active generation.
+    /// [`RowTable::restamp`] for each of them completes this. What it returns is to be dropped without the lock.
+    pub fn thaw(&mut self, rows: Vec<Blob>) -> Arc<Dirty> {
+        debug_assert!(rows.is_sorted_by(|a, b| compare_keys(a.key(), b.key()).is_lt()));
+        self.active.runs.push(rows);
+        self.forget_frozen()
+    }
+
+    /// The second half of [`RowTable::thaw`]: what `frozen` wrote counts as written in `active`.
+    pub fn restamp(&mut self, rows: &[Blob], frozen: Generation, active: Generation) {
+        for row in rows {
+            let (hash, skip) = (row.head().hash, self.skip);
+            let key = &row.key()[skip..];
+            let found = self.cells.find_mut(hash, |cell| cell.hash == hash && &cell.row.key()[skip..] == key);
+            if let Some(cell) = found.filter(|cell| cell.generation == frozen) {
+                cell.generation = active;
+            }
+        }
     }
 
     /// Removes clean cells (written before or in generation `clean`) of which `should_go` says so, going round the

@@ -606,6 +606,14 @@ impl<'s> Transaction<'s> {
         self.view.guards.iter().any(|guard| !guard.staged.is_empty())
     }
 
+    /// An interrupt unless what is staged may be committed: its record is not too long and the disk has room for it. What
+    /// `grows` the data leaves some room to what does not.
+    #[inline]
+    pub fn admit(&self, grows: bool) -> Result<(), Interrupt> {
+        let bytes: u64 = self.view.guards.iter().map(|guard| guard.staged.bytes()).sum();
+        if bytes == 0 { Ok(()) } else { self.view.store.admit(bytes, grows) }
+    }
+
     /// Commits: one journal record, then every operation applied. Returns the journal position behind the record, which
     /// must be flushed before the outcome is told to anybody; 0 if nothing was changed.
     #[inline]

@@ -2,6 +2,7 @@
 //!
 //! `LARDER_TEST_BINARY` names another binary to test; `LARDER_SEED` repeats the random choices of a failed run.
 
+#[path = "../support/mod.rs"]
 mod support;
 
 mod clients;

@@ -15,11 +15,12 @@
 //! Invariants:
 //! - records of a partition stand in LSN order, without gaps;
 //! - a transaction over several partitions is one record: a crash keeps all of it or none;
-//! - a failed write keeps the buffer; the next write starts where the last good one ended, so no torn record is followed by a whole
+//! - a failed write keeps the buffer and is tried again where the last good one ended, so no torn record is followed by a whole
 //!   one; a failed sync makes the journal refuse everything until restart (the kernel may have dropped the pages);
 //! - behind a sync a mark is written, unless records follow at once: so a record that was synced has a whole one behind it, and if
 //!   it is damaged it is not taken for a torn tail;
-//! - disk space is reserved ahead of the records, so that a full disk is noticed before a transaction is accepted.
+//! - disk space is reserved for a record before its transaction is accepted; what makes data grow leaves some of it to removals,
+//!   and some of the disk to checkpoints.
 
 mod reader;
 mod record;
@@ -30,7 +31,7 @@ mod writer;
 pub use reader::{Record, Recovered, read_all};
 pub use record::{Section, decode_payload, encode_section, put_number};
 pub use salvage::salvage;
-pub use writer::{Journal, SyncMode};
+pub use writer::{Journal, RECORD_MAX, SyncMode};
 
 /// What went wrong in the journal, in words that say what to do.
 #[derive(Debug, Clone)]

@@ -62,7 +62,16 @@ pub fn read_all(
         let is_last = index + 1 == positions.len();
         let path = segment::path(folder, start);
         let bytes = Arc::new(std::fs::read(&path).map_err(|error| failed("read", &path, &error))?);
-        if index > 0 && start != found.end {
+        let (has_records, is_first) = (bytes.len() > HEADER_BYTES as usize, index == 0);
+        if is_last && !has_records && (start < found.end || bytes.len() < HEADER_BYTES as usize) {
+            // The process ended while it made this segment, or could not make it: nothing was written to it. The first one
+            // is written over when it is made again.
+            if !is_first {
+                std::fs::remove_file(&path).map_err(|error| failed("remove", &path, &error))?;
+            }
+            break;
+        }
+        if !is_first && start != found.end {
             return Err(damaged(
                 &path,
                 0,
@@ -70,11 +79,6 @@ pub fn read_all(
             ));
         }
         if bytes.get(..HEADER_BYTES as usize) != Some(&segment::header(start)[..]) {
-            if is_last && index > 0 && bytes.len() < HEADER_BYTES as usize {
-                // The process ended while it made this segment: nothing can have been written to it.
-                std::fs::remove_file(&path).map_err(|error| failed("remove", &path, &error))?;
-                break;
-            }
             return Err(damaged(&path, 0, "its header is not one of ours"));
         }
         let good = read_segment(&bytes, start, &mut apply)?;

@@ -1,7 +1,7 @@
 //! Segment files: names, headers, reserved space.
 
 use super::JournalError;
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,11 @@ use std::path::{Path, PathBuf};
 pub const SEGMENT_BYTES: u64 = 64 << 20;
 /// Bytes in front of the first record.
 pub const HEADER_BYTES: u64 = 20;
+/// The part of a file system, one in so many, and its bounds in bytes, that the journal leaves to the trees. Trees that grow
+/// leave twice as much (see `store::room`): once they have taken all they may, the journal can still go on, so that what
+/// was removed from them can be filled again.
+const KEPT_SHARE: u64 = 32;
+const KEPT_BYTES: std::ops::RangeInclusive<u64> = 4 << 20..=128 << 20;
 const MAGIC: &[u8; 8] = b"LARDERJ\x01";
 
 /// The file of the segment that begins at `position`.
@@ -42,7 +47,7 @@ pub fn header(position: u64) -> [u8; HEADER_BYTES as usize] {
     bytes
 }
 
-/// Makes the segment that begins at `position`, durable but for its records.
+/// Makes the segment that begins at `position`, durable but for its records. On error there is none.
 pub fn create(folder: &Path, position: u64) -> Result<File, JournalError> {
     let path = path(folder, position);
     let make = || -> std::io::Result<File> {
@@ -52,7 +57,12 @@ pub fn create(folder: &Path, position: u64) -> Result<File, JournalError> {
         File::open(folder)?.sync_all()?;
         Ok(file)
     };
-    make().map_err(|error| failed("create", &path, &error))
+    make().map_err(|error| {
+        // The journal goes on in the segment before, so this one must not stand at a position in its middle. If it can not be
+        // removed either, the next start does, as it has no records.
+        let _ = std::fs::remove_file(&path);
+        failed("create", &path, &error)
+    })
 }
 
 /// Reserves disk space for `len` bytes from `offset` on without changing the file's length.
@@ -63,6 +73,18 @@ pub fn reserve(file: &File, offset: u64, len: u64) -> std::io::Result<()> {
         Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// An error unless `len` bytes can be taken from the file system and enough stays for checkpoints: those of removals give
+/// room back, and need some before. The look comes first because some file systems keep what a failed reservation got.
+pub fn leave_room_for_trees(file: &File, len: u64) -> std::io::Result<()> {
+    let Ok(disk) = fstatvfs(file) else { return Ok(()) };
+    let share = disk.f_blocks.saturating_mul(disk.f_frsize) / KEPT_SHARE;
+    let kept = share.clamp(*KEPT_BYTES.start(), *KEPT_BYTES.end());
+    if disk.f_bavail.saturating_mul(disk.f_frsize) >= len.saturating_add(kept) {
+        return Ok(());
+    }
+    Err(rustix::io::Errno::NOSPC.into())
 }
 
 /// An error of the file system, with what was tried.

@@ -27,6 +27,13 @@ pub enum SyncMode {
 const RESERVE_STEP: u64 = 8 << 20;
 /// And ahead of the records by this many at least.
 const RESERVE_AHEAD: u64 = 4 << 20;
+/// The same where the disk has no room for that.
+const SMALL_STEP: u64 = 256 << 10;
+const SMALL_AHEAD: u64 = 2 << 20;
+/// What makes data grow leaves this many of them to what does not: removing must work on a full disk.
+const KEPT_FOR_REMOVALS: u64 = 1 << 20;
+/// The longest record. Its length has four bytes.
+pub const RECORD_MAX: u64 = u32::MAX as u64;
 /// Under `everysec`, writers wait while the oldest write that is not synced is older than this.
 const MAX_UNSYNCED: Duration = Duration::from_secs(2);
 /// A segment of fewer bytes is read in no time.
@@ -62,9 +69,14 @@ pub struct Journal {
     appended: AtomicU64,
     written: AtomicU64,
     synced: AtomicU64,
+    /// Position up to which disk space is reserved; 0 once a sync has failed.
+    reserved_to: AtomicU64,
     mode: AtomicU8,
     /// Disk space could not be reserved: transactions that make data grow are refused.
     full: AtomicBool,
+    /// Why the last write failed; it is tried again, and until it succeeds nothing is accepted.
+    unwritten: Mutex<Option<JournalError>>,
+    stuck: AtomicBool,
     /// Why nothing can be written any more, once a sync has failed.
     failure: Mutex<Option<JournalError>>,
     failed: AtomicBool,
@@ -108,8 +120,11 @@ impl Journal {
             appended: end.into(),
             written: end.into(),
             synced: end.into(),
+            reserved_to: 0.into(),
             mode: AtomicU8::new(mode as u8),
             full: AtomicBool::new(false),
+            unwritten: Mutex::new(None),
+            stuck: AtomicBool::new(false),
             failure: Mutex::new(None),
             failed: AtomicBool::new(false),
             wake: Default::default(),
@@ -159,9 +174,11 @@ impl Journal {
             let mut buffer = self.buffer.lock();
             bytes.extend_from_slice(&buffer);
             *buffer = bytes;
-            self.full.store(true, Ordering::Release);
+            drop(buffer);
+            self.note_stuck(&error);
             return Err(error);
         }
+        self.note_unstuck();
         self.written.store(current.end, Ordering::Release);
         bytes.clear();
         if bytes.capacity() <= KEPT_BUFFER {
@@ -174,6 +191,23 @@ impl Journal {
             self.wake.1.notify_one();
         }
         Ok(())
+    }
+
+    /// Nothing is accepted until what is there could be written.
+    fn note_stuck(&self, error: &JournalError) {
+        *self.unwritten.lock() = Some(error.clone());
+        if !self.stuck.swap(true, Ordering::AcqRel) {
+            tracing::error!("{error}; it is tried again, until then writes are refused");
+        }
+    }
+
+    #[inline]
+    fn note_unstuck(&self) {
+        if self.stuck.load(Ordering::Acquire) {
+            self.stuck.store(false, Ordering::Release);
+            *self.unwritten.lock() = None;
+            tracing::info!("the journal can be written again");
+        }
     }
 
     /// Waits while what a power loss could take is older than [`MAX_UNSYNCED`]: a disk that cannot keep up slows writers
@@ -210,17 +244,31 @@ impl Journal {
     fn roll(&self, current: &mut Current) -> Result<(), JournalError> {
         let file = segment::create(&self.folder, current.end)?;
         let old = std::mem::replace(&mut current.file, Arc::new(file));
-        current.unsynced.push(old);
+        // What was reserved behind its last record is given back.
+        if let Err(error) = old.set_len(HEADER_BYTES + current.end - current.start) {
+            tracing::warn!("space reserved behind a segment stays reserved: {error}");
+        }
+        // Held open, a segment that is removed would keep its space.
+        if self.synced.load(Ordering::Acquire) < current.end {
+            current.unsynced.push(old);
+        }
         current.start = current.end;
         current.reserved = 0;
+        if self.reserve(current, RESERVE_AHEAD, RESERVE_STEP, true).is_err() {
+            // The next look ahead notes it. What was reserved behind the old segment must serve here: there are transactions
+            // that were accepted because of it.
+            self.reserved_to.store(0, Ordering::Release);
+            let _ = self.reserve(current, KEPT_FOR_REMOVALS, SMALL_STEP, false);
+        }
         Ok(())
     }
 
-    /// Goes on in a new segment if no record written is needed (all are before `needed`) and there are many: the next start
-    /// need not read them.
+    /// Goes on in a new segment if there are many records written and either none of them is needed (all are before `needed`),
+    /// so that the next start need not read them, or the disk is full, so that they can be dropped as soon as they are not.
     pub fn roll_if_done(&self, needed: u64) -> Result<(), JournalError> {
         let mut current = self.current.lock();
-        if needed < current.end || current.end - current.start < WORTH_ROLLING {
+        let is_wanted = needed >= current.end || self.is_full();
+        if !is_wanted || current.end - current.start < WORTH_ROLLING {
             return Ok(());
         }
         self.roll(&mut current)
@@ -249,6 +297,8 @@ impl Journal {
                 let error = segment::failed("sync the journal in", &self.folder, &error);
                 *self.failure.lock() = Some(error.clone());
                 self.failed.store(true, Ordering::Release);
+                self.reserved_to.store(0, Ordering::Release);
+                self.relieved.notify_all();
                 tracing::error!("{error}; writes are refused until the server is restarted");
                 return Err(error);
             }
@@ -293,18 +343,52 @@ impl Journal {
         self.sync_now()
     }
 
+    /// Whether a record of about `bytes` bytes may be appended: space is reserved for it and, if it makes data grow, for
+    /// removals after it. If not, [`Journal::make_room`] may help.
+    #[inline]
+    pub fn admits(&self, bytes: u64, grows: bool) -> bool {
+        let kept = if grows { KEPT_FOR_REMOVALS } else { 0 };
+        self.appended.load(Ordering::Relaxed) + bytes + kept <= self.reserved_to.load(Ordering::Relaxed)
+    }
+
+    /// Reserves what [`Journal::admits`] asks for.
+    pub fn make_room(&self, bytes: u64, grows: bool) -> Result<(), JournalError> {
+        self.check()?;
+        let kept = if grows { KEPT_FOR_REMOVALS } else { 0 };
+        let current = &mut *self.current.lock();
+        let reserved = self.reserve(current, bytes + kept, SMALL_STEP, grows);
+        reserved.map_err(|error| segment::failed("reserve space for the journal in", &self.folder, &error))
+    }
+
+    /// Reserves `bytes` behind all that is appended, in steps of `step`.
+    fn reserve(&self, current: &mut Current, bytes: u64, step: u64, grows: bool) -> std::io::Result<()> {
+        let offset = HEADER_BYTES + current.end - current.start;
+        let unwritten = self.appended().saturating_sub(current.end);
+        let (from, to) = (current.reserved.max(offset), offset + unwritten + bytes);
+        if from < to {
+            let len = (to - from).next_multiple_of(step);
+            if grows {
+                segment::leave_room_for_trees(&current.file, len)?;
+            }
+            segment::reserve(&current.file, from, len)?;
+            current.reserved = from + len;
+        }
+        if !self.failed.load(Ordering::Acquire) {
+            self.reserved_to.store(current.start + current.reserved - HEADER_BYTES, Ordering::Release);
+        }
+        Ok(())
+    }
+
     /// Reserves disk space ahead of the records; notes whether the disk is full.
     fn reserve_ahead(&self) {
         let mut current = self.current.lock();
-        let offset = HEADER_BYTES + current.end - current.start;
-        if current.reserved >= offset + RESERVE_AHEAD {
-            return;
-        }
-        let from = current.reserved.max(offset);
-        match segment::reserve(&current.file, from, RESERVE_STEP) {
+        let reserved = self
+            .reserve(&mut current, RESERVE_AHEAD, RESERVE_STEP, true)
+            .or_else(|_| self.reserve(&mut current, SMALL_AHEAD, SMALL_STEP, true));
+        drop(current);
+        match reserved {
             Ok(()) => {
-                current.reserved = from + RESERVE_STEP;
-                if self.full.swap(false, Ordering::AcqRel) {
+                if self.full.load(Ordering::Relaxed) && self.full.swap(false, Ordering::AcqRel) {
                     tracing::info!("there is room on the disk again: writes are accepted");
                 }
             }
@@ -315,6 +399,14 @@ impl Journal {
                     );
                 }
             }
+        }
+    }
+
+    /// Tries again to write what could not be written.
+    fn write_stuck(&self) {
+        if self.stuck.load(Ordering::Acquire) {
+            // The error is kept for whoever wants to write; it was logged when it came up.
+            let _ = self.write_buffer(self.appended());
         }
     }
 
@@ -329,6 +421,7 @@ impl Journal {
                     self.wake.1.wait_for(&mut guard, Duration::from_millis(if always { 5 } else { 50 }));
                 }
             }
+            self.write_stuck();
             self.reserve_ahead();
             let due = match self.mode() {
                 SyncMode::Always => true,
@@ -402,7 +495,14 @@ impl Journal {
         self.full.load(Ordering::Relaxed)
     }
 
-    /// Whether every transaction must be refused, and why.
+    /// Why nothing can be written for the moment.
+    #[inline]
+    pub fn stuck(&self) -> Option<JournalError> {
+        self.stuck.load(Ordering::Relaxed).then(|| self.unwritten.lock().clone()).flatten()
+    }
+
+    /// Why nothing can be written until a restart.
+    #[inline]
     pub fn failure(&self) -> Option<JournalError> {
         self.failed.load(Ordering::Acquire).then(|| self.failure.lock().clone()).flatten()
     }
@@ -414,8 +514,7 @@ fn append_record(bytes: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) -> u64 {
     let start = bytes.len();
     bytes.extend_from_slice(&[0; 8]);
     fill(bytes);
-    let len =
-        u32::try_from(bytes.len() - start - 8).expect("a transaction's rows are limited far below 4 GB");
+    let len = u32::try_from(bytes.len() - start - 8).expect("longer transactions were refused before this");
     bytes[start..start + 4].copy_from_slice(&len.to_le_bytes());
     let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[start..start + 4]), &bytes[start + 8..]);
     bytes[start + 4..start + 8].copy_from_slice(&crc.to_le_bytes());

@@ -272,7 +272,15 @@ impl Checksums {
         let noted =
             File::create(&path).and_then(|file| file.write_all_at(&note, 0).and_then(|()| file.sync_all()));
         let noted = noted.and_then(|()| File::open(&self.folder)?.sync_all());
-        noted.map_err(|error| failed("write", &path, &error))?;
+        if let Err(error) = noted {
+            // Half a note would be taken for a damaged one.
+            let _ = std::fs::remove_file(&path);
+            if error.kind() != ErrorKind::StorageFull {
+                return Err(failed("write", &path, &error));
+            }
+            // A full disk must not keep data from being read: this start at least knows what the journal must have.
+            self.unfinished = State::decode(&state);
+        }
         pages
             .write_metas(recorded)
             .map_err(|error| failed("write", &self.folder.join("data.mdb"), &error))?;
@@ -306,7 +314,7 @@ impl Checksums {
         let mut pages = Pages { file, page_bytes: PAGE_BYTES };
         pages.page_bytes = pages.meta(0).ok_or_else(|| self.damage(0))?.page_bytes();
         self.pages = Some(pages);
-        self.unfinished = self.read_unfinished()?;
+        self.unfinished = self.read_unfinished()?.or(self.unfinished.take());
         Ok(())
     }
 
@@ -366,7 +374,11 @@ impl Checksums {
     fn forget_unfinished(&mut self) -> Result<(), TreeError> {
         if self.unfinished.take().is_some() {
             let path = self.folder.join(UNFINISHED);
-            std::fs::remove_file(&path).map_err(|error| failed("remove", &path, &error))?;
+            match std::fs::remove_file(&path) {
+                // There was no room to write it.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                removed => removed.map_err(|error| failed("remove", &path, &error))?,
+            }
         }
         Ok(())
     }

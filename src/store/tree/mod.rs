@@ -44,8 +44,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Address space reserved for one environment; the file grows as it is filled.
 const MAP_BYTES: usize = 256 << 30;
-/// The same where address space is limited (`ulimit -v`, a measuring tool): the tree can hold no more.
-const MAP_BYTES_LIMITED: usize = 4 << 30;
+/// The least: a tree can hold no more than is reserved for it.
+const MAP_BYTES_MIN: usize = 16 << 20;
+/// Bytes of the file that readers are entered in: LMDB maps it, so they must be there before.
+const LOCK_BYTES: usize = 16 << 10;
 
 /// What went wrong in a tree, in words.
 #[derive(Debug, Clone)]
@@ -113,14 +115,16 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Opens or creates the environment in the folder `path`.
+    /// Opens or creates the environment in the folder `path` and reserves `map_bytes` of address space for it, or less if
+    /// there is not that much.
     #[expect(
         unsafe_code,
         reason = "LMDB maps a file that others could change; the data folder's lock keeps them out"
     )]
-    pub fn open(path: &Path) -> Result<Arc<Environment>, TreeError> {
+    pub fn open(path: &Path, map_bytes: usize) -> Result<Arc<Environment>, TreeError> {
         let failed = |what: &str, error| TreeError(format!("cannot {what} {}: {error}", path.display()));
         std::fs::create_dir_all(path).map_err(|error| failed("create", error))?;
+        fill_lock_file(&path.join("lock.mdb")).map_err(|error| failed("make the lock file in", error))?;
         let mut checksums = Checksums::open(path)?;
         let opening = checksums.settle()?;
         let open = |map_bytes| {
@@ -132,10 +136,23 @@ impl Environment {
                 options.open(path)
             }
         };
-        let env = open(MAP_BYTES).or_else(|error| {
-            tracing::warn!("{}: {error}; trying with less address space", path.display());
-            open(MAP_BYTES_LIMITED)
-        })?;
+        let halves = std::iter::successors(Some(map_bytes), |bytes| {
+            Some(bytes / 2).filter(|half| *half >= MAP_BYTES_MIN)
+        });
+        let mut opened = Err(TreeError("no address space".into()));
+        for bytes in halves {
+            match open(bytes) {
+                Err(heed::Error::Io(error)) if error.kind() == std::io::ErrorKind::OutOfMemory => {
+                    tracing::warn!("{}: {error}; trying with half of the address space", path.display());
+                    opened = Err(failed("map", error));
+                }
+                done => {
+                    opened = done.map_err(|error| TreeError(format!("{}: {error}", path.display())));
+                    break;
+                }
+            }
+        }
+        let env = opened?;
         checksums.attach()?;
         for name in NAMES {
             checksums.check_way(name.as_bytes(), &[])?;
@@ -269,10 +286,57 @@ impl Environment {
         Ok(())
     }
 
+    /// Its folder.
+    pub fn path(&self) -> &Path {
+        self.env.path()
+    }
+
+    /// Bytes of the file that hold nothing and will be written before the file grows, about.
+    pub fn reusable_bytes(&self) -> u64 {
+        let used = || -> Result<u64, heed::Error> {
+            let snapshot = self.env.read_txn()?;
+            let trees = [&self.keys, &self.items, &self.deadlines, &self.garbage, &self.meta];
+            let pages = trees.map(|tree| {
+                let stat = tree.stat(&snapshot)?;
+                Ok::<_, heed::Error>(
+                    (stat.branch_pages + stat.leaf_pages + stat.overflow_pages) as u64
+                        * u64::from(stat.page_size),
+                )
+            });
+            pages.into_iter().sum()
+        };
+        used().map_or(0, |used| self.disk_bytes().saturating_sub(used))
+    }
+
     /// Bytes of the file on disk.
     pub fn disk_bytes(&self) -> u64 {
         self.env.real_disk_size().unwrap_or(0)
     }
+}
+
+/// Address space to reserve for each of `count` environments: half of what the process may have is theirs.
+pub fn map_bytes(count: u16) -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::As).current;
+    let Some(limit) = limit else { return MAP_BYTES };
+    let share = (limit / 2 / u64::from(count.max(1))) as usize;
+    if share >= MAP_BYTES {
+        return MAP_BYTES;
+    }
+    let bytes = (share & !(MAP_BYTES_MIN - 1)).max(MAP_BYTES_MIN);
+    tracing::warn!(
+        "address space is limited (ulimit -v): each of the {count} partitions can hold {} MB at most",
+        bytes >> 20
+    );
+    bytes
+}
+
+/// Makes LMDB's lock file as long as it must be. LMDB would only set its length, and write to it through a mapping: on a full
+/// disk that ends the process.
+fn fill_lock_file(path: &Path) -> std::io::Result<()> {
+    if std::fs::metadata(path).is_ok_and(|data| data.len() >= LOCK_BYTES as u64) {
+        return Ok(());
+    }
+    std::fs::write(path, vec![0; LOCK_BYTES])
 }
 
 /// A partition's tree as of its last checkpoint.

@@ -176,7 +176,7 @@ fn invalid(text: &str) -> io::Error {
 }
 
 /// The request's bytes.
-fn request<W: AsRef<[u8]>>(words: &[W]) -> Vec<u8> {
+pub fn request<W: AsRef<[u8]>>(words: &[W]) -> Vec<u8> {
     let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
     for word in words {
         bytes.extend_from_slice(format!("${}\r\n", word.as_ref().len()).as_bytes());

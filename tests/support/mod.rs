@@ -1,10 +1,12 @@
 //! What the tests stand on: servers that end with their test, a small client, chance that can be repeated.
 
+#![allow(dead_code, unused_imports, reason = "two test programs share this, and neither needs all of it")]
+
 mod client;
 mod process;
 
-pub use client::{Client, Value, words};
-pub use process::{Finished, Server, finish};
+pub use client::{Client, Value, request, words};
+pub use process::{Finished, Launch, Server, finish};
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

@@ -14,18 +14,62 @@ const START_WITHIN: Duration = Duration::from_secs(60);
 const STOP_WITHIN: Duration = Duration::from_secs(60);
 
 /// Where ports are looked for: below those the system gives to outgoing connections, of which the tests make thousands.
+/// `LARDER_TEST_PORTS=FIRST-LAST` keeps to others.
 const PORTS: std::ops::Range<u16> = 12_000..32_000;
+
+fn ports() -> std::ops::Range<u16> {
+    let Ok(text) = std::env::var("LARDER_TEST_PORTS") else { return PORTS };
+    let (first, last) = text.split_once('-').expect("LARDER_TEST_PORTS=FIRST-LAST");
+    let port = |text: &str| text.parse::<u16>().expect("LARDER_TEST_PORTS=FIRST-LAST");
+    port(first)..port(last) + 1
+}
 
 /// A port nobody listens on, and that no other server of this process was given.
 fn free_port() -> u16 {
     static GIVEN: AtomicU16 = AtomicU16::new(0);
+    let ports = ports();
     loop {
         let start = std::process::id() as u16 % 200 * 100;
         let port =
-            PORTS.start + start.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed)) % PORTS.len() as u16;
+            ports.start + start.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed)) % ports.len() as u16;
         if TcpListener::bind(("0.0.0.0", port)).is_ok() {
             return port;
         }
+    }
+}
+
+/// How a server is started, where its flags are not all there is to say.
+#[derive(Clone, Default)]
+pub struct Launch {
+    flags: Vec<String>,
+    variables: Vec<(String, String)>,
+    data: Option<PathBuf>,
+    /// Shell commands that come first, in the same process: limits, groups.
+    prelude: Option<String>,
+}
+
+impl Launch {
+    /// With these flags.
+    pub fn with(flags: &[&str]) -> Launch {
+        Launch { flags: flags.iter().map(ToString::to_string).collect(), ..Launch::default() }
+    }
+
+    /// With this environment variable.
+    pub fn variable(mut self, name: &str, value: &str) -> Launch {
+        self.variables.push((name.into(), value.into()));
+        self
+    }
+
+    /// With its data in this folder instead of one that goes with the test.
+    pub fn data(mut self, folder: &Path) -> Launch {
+        self.data = Some(folder.into());
+        self
+    }
+
+    /// After these shell commands, in the same process.
+    pub fn prelude(mut self, commands: &str) -> Launch {
+        self.prelude = Some(commands.into());
+        self
     }
 }
 
@@ -35,7 +79,7 @@ pub struct Server {
     process: Child,
     /// Where it listens.
     pub port: u16,
-    flags: Vec<String>,
+    launch: Launch,
     folder: TempDir,
     password: Option<String>,
 }
@@ -63,30 +107,48 @@ impl Server {
     }
 
     fn start_program(program: PathBuf, flags: &[&str]) -> Server {
+        Server::try_start(program, Launch::with(flags)).unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// Larder launched so, ready.
+    pub fn launch(launch: Launch) -> Server {
+        Server::try_launch(launch).unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// The same, or what it said when it ended at its start.
+    pub fn try_launch(launch: Launch) -> Result<Server, String> {
+        Server::try_start(larder(), launch)
+    }
+
+    fn try_start(program: PathBuf, launch: Launch) -> Result<Server, String> {
         let folder = TempDir::new().expect("the system has room for a folder");
         let port = free_port();
-        let flags: Vec<String> = flags.iter().map(ToString::to_string).collect();
+        let flags = &launch.flags;
         let password = flags.iter().position(|flag| flag == "--requirepass").map(|at| flags[at + 1].clone());
-        let process = spawn(&program, port, folder.path(), &flags);
-        let mut server = Server { program, process, port, flags, folder, password };
-        server.wait_ready();
-        server
+        let process = spawn(&program, port, folder.path(), &launch);
+        let mut server = Server { program, process, port, launch, folder, password };
+        server.wait_ready()?;
+        Ok(server)
     }
 
     /// Runs Larder with exactly these arguments until it ends by itself.
     pub fn run_to_end(arguments: &[&str]) -> Finished {
-        finish(Command::new(larder()).args(arguments), b"", STOP_WITHIN)
+        finish(server_command(&larder()).args(arguments), b"", STOP_WITHIN)
     }
 
-    fn wait_ready(&mut self) {
+    fn wait_ready(&mut self) -> Result<(), String> {
         let end = Instant::now() + START_WITHIN;
         loop {
             if let Some(status) = self.process.try_wait().expect("the process is ours") {
-                panic!("{} ended at its start, {status}:\n{}", self.program.display(), self.log());
+                return Err(format!(
+                    "{} ended at its start, {status}:\n{}",
+                    self.program.display(),
+                    self.log()
+                ));
             }
             let answer = Client::try_connect(self.port).and_then(|mut client| client.try_ask(&["PING"]));
             match answer.map(|value| value.to_string()) {
-                Ok(text) if text == "PONG" || text.starts_with("-NOAUTH") => return,
+                Ok(text) if text == "PONG" || text.starts_with("-NOAUTH") => return Ok(()),
                 _ => assert!(Instant::now() < end, "it does not answer:\n{}", self.log()),
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -145,8 +207,18 @@ impl Server {
     /// Starts it again on the same folder, once it has ended.
     pub fn start_again(&mut self) {
         assert!(self.process.try_wait().expect("the process is ours").is_some(), "it still runs");
-        self.process = spawn(&self.program, self.port, self.folder.path(), &self.flags);
-        self.wait_ready();
+        self.process = spawn(&self.program, self.port, self.folder.path(), &self.launch);
+        self.wait_ready().unwrap_or_else(|why| panic!("{why}"));
+    }
+
+    /// The number of its process.
+    pub fn process_id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.process.try_wait().expect("the process is ours").is_none()
     }
 }
 
@@ -161,26 +233,48 @@ impl Drop for Server {
     }
 }
 
+/// Variables that mean something to the tests: to the server each `LARDER_` variable is a directive.
+const OURS: [&str; 4] = ["LARDER_SEED", "LARDER_TEST_BINARY", "LARDER_TEST_PORTS", "LARDER_LONG"];
+
+/// A command that runs a server and sees none of our variables.
+fn server_command(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    OURS.iter().for_each(|name| {
+        command.env_remove(name);
+    });
+    command
+}
+
 fn larder() -> PathBuf {
     std::env::var_os("LARDER_TEST_BINARY")
         .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_larder")), PathBuf::from)
 }
 
-fn spawn(program: &Path, port: u16, folder: &Path, flags: &[String]) -> Child {
-    let data = folder.join("data");
+fn spawn(program: &Path, port: u16, folder: &Path, launch: &Launch) -> Child {
+    let data = launch.data.clone().unwrap_or_else(|| folder.join("data"));
     std::fs::create_dir_all(&data).expect("the folder is ours");
     let log = || {
         let mut options = File::options();
         options.create(true).append(true).open(folder.join("log")).expect("the folder is ours")
     };
+    let flags = &launch.flags;
     // A configuration file stands before all flags.
     let (file, flags) =
         flags.split_at(usize::from(flags.first().is_some_and(|flag| !flag.starts_with("--"))));
-    Command::new(program)
+    let mut command = match &launch.prelude {
+        None => server_command(program),
+        Some(prelude) => {
+            let mut shell = server_command(Path::new("bash"));
+            shell.arg("-c").arg(format!("set -e; {prelude}\nexec \"$0\" \"$@\"")).arg(program);
+            shell
+        }
+    };
+    command
         .args(file)
         .args(["--port", &port.to_string(), "--dir"])
         .arg(&data)
         .args(flags)
+        .envs(launch.variables.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(log())
         .stderr(log())
