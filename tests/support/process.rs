@@ -14,13 +14,13 @@ const START_WITHIN: Duration = Duration::from_secs(60);
 const STOP_WITHIN: Duration = Duration::from_secs(60);
 
 /// Where ports are looked for: below those the system gives to outgoing connections, of which the tests make thousands.
-/// `LARDER_TEST_PORTS=FIRST-LAST` keeps to others.
+/// `TEST_PORTS=FIRST-LAST` keeps to others.
 const PORTS: std::ops::Range<u16> = 12_000..32_000;
 
 fn ports() -> std::ops::Range<u16> {
-    let Ok(text) = std::env::var("LARDER_TEST_PORTS") else { return PORTS };
-    let (first, last) = text.split_once('-').expect("LARDER_TEST_PORTS=FIRST-LAST");
-    let port = |text: &str| text.parse::<u16>().expect("LARDER_TEST_PORTS=FIRST-LAST");
+    let Ok(text) = std::env::var("TEST_PORTS") else { return PORTS };
+    let (first, last) = text.split_once('-').expect("TEST_PORTS=FIRST-LAST");
+    let port = |text: &str| text.parse::<u16>().expect("TEST_PORTS=FIRST-LAST");
     port(first)..port(last) + 1
 }
 
@@ -234,7 +234,7 @@ impl Drop for Server {
 }
 
 /// Variables that mean something to the tests: to the server each `LARDER_` variable is a directive.
-const OURS: [&str; 4] = ["LARDER_SEED", "LARDER_TEST_BINARY", "LARDER_TEST_PORTS", "LARDER_LONG"];
+const OURS: [&str; 4] = ["LARDER_SEED", "LARDER_TEST_BINARY", "TEST_PORTS", "LARDER_LONG"];
 
 /// A command that runs a server and sees none of our variables.
 fn server_command(program: &Path) -> Command {
