@@ -5,7 +5,7 @@
 
 use super::input::Input;
 use larder::store::journal::{
-    Recovered, Section, decode_payload, encode_section, put_number, read_all, salvage,
+    Recovered, Section, decode_mark, decode_payload, encode_section, put_mark, put_number, read_all, salvage,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -70,29 +70,35 @@ fn any_segment(bytes: &[u8]) {
         assert_eq!(whole_record(payload), Some(HEAD + record.payload().len()));
     }
     let (positions, outcome) = read(folder.path());
-    let mut good = 0;
-    for (position, salvaged) in positions.iter().zip(salvaged.records()) {
-        assert_eq!((*position, salvaged.position as usize), (good, good), "no gap");
-        good += whole_record(&bytes[good..]).expect("only whole records are given");
+    let (mut good, mut given, mut marked) = (0, Vec::new(), 0);
+    while let Some(len) = whole_record(&bytes[good..]) {
+        if decode_mark(&bytes[good + HEAD..good + len], good as u64).is_some() {
+            marked = (good + len) as u64;
+        } else {
+            given.push(good);
+        }
+        good += len;
     }
+    assert_eq!(positions, given, "all whole records, and no others");
     assert!(positions.len() <= salvaged.records().count());
-    assert!(whole_record(&bytes[good..]).is_none(), "all of them are given");
     let left = fs::read(&path).expect("it is there");
     match outcome {
         None => assert_eq!(left, written),
         Some(recovered) => {
-            let expected =
-                Recovered { end: good as u64, last_segment: Some(0), cut: (bytes.len() - good) as u64 };
+            let cut = (bytes.len() - good) as u64;
+            let expected = Recovered { end: good as u64, last_segment: Some(0), marked, cut };
             assert_eq!(recovered, expected);
             assert_eq!(left, written[..HEADER + good]);
         }
     }
 }
 
-/// A good journal of some records in one or two segments, of which one byte is damaged, or whose end is torn off.
+/// A good journal of some records in one or two segments, of which one byte is damaged, or whose end is torn off. With a mark
+/// behind them that says that they were synced, or without.
 fn damaged(mut input: Input) {
     let (at, with, is_torn, roll_after) =
         (input.number(), input.byte(), input.flag(), usize::from(input.byte()));
+    let is_synced = roll_after % 2 == 1;
     let mut payloads = Vec::new();
     while !input.is_empty() && payloads.len() < 40 {
         payloads.push(input.string());
@@ -107,6 +113,10 @@ fn damaged(mut input: Input) {
     } else {
         segments[0].1 = [header(0), records.concat()].concat();
     }
+    let end = records.iter().map(Vec::len).sum::<usize>() as u64;
+    let mut mark = Vec::new();
+    put_mark(&mut mark, end, if is_synced { end } else { 0 });
+    segments.last_mut().expect("one at least").1.extend(record(&mark));
     let folder = tempfile::tempdir().expect("a folder");
     let write = |segments: &[(usize, Vec<u8>)]| {
         for (position, bytes) in segments {
@@ -118,9 +128,9 @@ fn damaged(mut input: Input) {
         records.iter().scan(0, |end, record| Some(std::mem::replace(end, *end + record.len()))).collect();
     let (positions, outcome) = read(folder.path());
     assert_eq!(positions, starts);
-    let end = records.iter().map(Vec::len).sum::<usize>() as u64;
     let last_segment = segments.last().map(|(position, _)| *position as u64);
-    assert_eq!(outcome, Some(Recovered { end, last_segment, cut: 0 }));
+    let behind = end + record(&mark).len() as u64;
+    assert_eq!(outcome, Some(Recovered { end: behind, last_segment, marked: behind, cut: 0 }));
 
     let (number, is_last) = if at >> 63 == 1 && has_two { (0, false) } else { (segments.len() - 1, true) };
     let (position, bytes) = &mut segments[number];
@@ -140,18 +150,26 @@ fn damaged(mut input: Input) {
     write(&segments);
     let (positions, outcome) = read(folder.path());
     assert_eq!(positions, starts[..first_bad], "what stands before the damage, and nothing else");
-    // A value may hold the bytes of a record; behind damage it is taken for one.
-    let holds_records =
-        payloads.iter().any(|payload| (1..payload.len()).any(|at| whole_record(&payload[at..]).is_some()));
-    let follows = payloads
-        .iter()
-        .skip(first_bad + 1)
-        .any(|payload| payload.len() > 4 && decode_payload(payload).is_some());
-    if !is_last && first_bad < roll_after {
-        assert_eq!(outcome, None, "a segment is missing");
-    } else if !is_torn && is_last && (hit.is_none() || follows) {
+    // Whether bytes that look like a record stand in the segment that was damaged.
+    let range = if !has_two {
+        0..payloads.len()
+    } else if is_last {
+        roll_after..payloads.len()
+    } else {
+        0..roll_after
+    };
+    let has_record =
+        payloads[range].iter().any(|payload| payload.len() > 4 && decode_payload(payload).is_some());
+    // What is left says that what is missing was synced; but for the mark itself, which is nobody's.
+    let keeps_mark = !is_torn || !is_last;
+    let hits_mark = hit.is_some_and(|hit| hit as u64 >= end);
+    let lost_head = !is_torn && hit.is_none();
+    if is_synced && keeps_mark && !hits_mark && end > 0 {
         assert_eq!(outcome, None, "this is no torn tail");
-    } else if is_torn && is_last && hit.is_some() && !holds_records {
+    } else if lost_head {
+        // Records, or bytes that look like one, say that the header was there once.
+        assert!(outcome.is_none() || !has_record, "the header was there once");
+    } else if hit.is_some() {
         let end = starts.get(first_bad).map_or(end, |start| *start as u64);
         assert_eq!(outcome.map(|recovered| recovered.end), Some(end), "a torn tail is cut");
     }

@@ -59,6 +59,7 @@ pub fn store_options(settings: &Settings) -> Options {
         },
         fetch_beyond_bytes: process::machine_memory() / 2,
         policy: policy(settings.maxmemory_policy),
+        ..Options::default()
     }
 }
 

@@ -96,12 +96,20 @@ impl Store {
                 collect_slice(&self.partitions[index].lock(), &mut collected, *database, rows, from);
             }
         }
-        {
+        let clean = {
             let mut partition = self.partitions[index].lock();
             partition.frozen = None; // from here on nothing need be put aside
             take_aside(&mut partition, &mut collected);
-        }
+            partition.clean
+        };
+        let mut scratch = Vec::new();
         for database in &collected.emptied {
+            // What the tree has at the keys written since is not what they held in the end: its items may have moved to another
+            // database, where they are alive.
+            let written = database.rows.newer_than(clean);
+            collected
+                .keys
+                .extend(written.map(|row| row::deletion(&mut scratch, row.head().hash, &[row.key()])));
             let metas = database.rows.cells().filter_map(|cell| row::decode_value(cell.row.value()));
             collected.dropped.extend(metas.filter_map(|(meta, _)| Some((meta.items?.uid, meta.kind))));
         }

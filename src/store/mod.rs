@@ -162,6 +162,7 @@ struct Notes {
     /// Of partitions whose last checkpoint failed: why.
     checkpoint_errors: Mutex<BTreeMap<PartitionId, String>>,
     recovered_records: u64,
+    recovered_position: u64,
     recovered_cut_bytes: u64,
 }
 
@@ -174,9 +175,15 @@ impl Store {
         options: Options,
     ) -> Result<Store, OpenError> {
         let opened = recovery::open(folder, partitions, databases)?;
-        let journal = Journal::open(&folder.join("journal"), &opened.recovered, options.sync)?;
+        let journal = Journal::open(
+            &folder.join("journal"),
+            &opened.recovered,
+            options.sync,
+            options.journal_segment_bytes,
+        )?;
         let notes = Notes {
             recovered_records: opened.replayed,
+            recovered_position: opened.recovered.end,
             recovered_cut_bytes: opened.recovered.cut,
             last_save_s: AtomicI64::new(unix_ms() / 1000),
             ..Notes::default()
@@ -544,6 +551,7 @@ impl Store {
             checkpoint_error: notes.checkpoint_errors.lock().values().next().cloned(),
             damage: self.damage.get().cloned(),
             recovered_records: notes.recovered_records,
+            recovered_position: notes.recovered_position,
             recovered_cut_bytes: notes.recovered_cut_bytes,
             ..StoreStatus::default()
         };

@@ -373,6 +373,39 @@ fn memory_of_a_dropped_collection_is_freed_by_the_checkpoint() {
 }
 
 #[test]
+fn a_collection_that_moved_to_another_database_outlives_the_one_it_came_from() {
+    for another_came in [false, true] {
+        move_and_flush(another_came);
+    }
+}
+
+fn move_and_flush(another_came: bool) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = open(folder.path());
+    let model = Model { items: (0..20_u8).map(|i| (vec![i; 5], vec![i; 50])).collect(), ..Model::default() };
+    put(&store, 0, b"big", &model);
+    store.checkpoint_now().expect("checkpoints");
+    let mut transaction = store.transaction(&PartitionSet::All, NOW);
+    transaction.rename_within_partition(&Key::new(0, b"big"), &Key::new(1, b"big")).expect("moves");
+    transaction.commit();
+    if another_came {
+        put(&store, 0, b"big", &Model::default());
+    }
+    let mut transaction = store.transaction(&PartitionSet::All, NOW);
+    transaction.flush_database(0);
+    transaction.commit();
+    store.checkpoint_now().expect("checkpoints");
+    for id in 0..4 {
+        while store.collect_garbage(PartitionId(id), 20_000).expect("collects") {}
+    }
+    for partition in &store.partitions {
+        partition.lock().sweep(1000, |_| true);
+    }
+    let expected = [BTreeMap::new(), BTreeMap::from([(b"big".to_vec(), model)]), BTreeMap::new()];
+    check(&store, &expected.to_vec());
+}
+
+#[test]
 fn walks_while_a_checkpoint_collects_take_nothing_from_it() {
     const ROWS: u32 = 12_000; // several slices in one partition
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -8,6 +8,8 @@ use super::journal::SyncMode;
 pub struct Options {
     /// When the journal is synced.
     pub sync: SyncMode,
+    /// A journal segment of so many bytes is followed by the next one. What the store was opened with counts.
+    pub journal_segment_bytes: u64,
     /// Journal bytes that recovery may have to replay, about: a checkpoint is due beyond.
     pub checkpoint_journal_bytes: u64,
     /// Bytes of rows newer than the trees: a checkpoint is due beyond.
@@ -27,6 +29,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             sync: SyncMode::EverySecond,
+            journal_segment_bytes: 64 << 20,
             checkpoint_journal_bytes: 512 << 20,
             checkpoint_overlay_bytes: 256 << 20,
             checkpoint_age_s: 60,
@@ -78,6 +81,8 @@ pub struct StoreStatus {
     pub garbage_pending: u64,
     /// Records replayed at the start.
     pub recovered_records: u64,
+    /// Position behind the last record found at the start.
+    pub recovered_position: u64,
     /// Bytes of a torn tail cut at the start.
     pub recovered_cut_bytes: u64,
 }

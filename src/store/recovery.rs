@@ -4,7 +4,10 @@
 //! node.toml            format, partitions, node (its id), check (CRC-32C of the lines before); locked while the server runs
 //! journal/             see store::journal
 //! partitions/NNNN/     one LMDB environment a partition, see store::tree
+//! partitions.new/      what a start that was interrupted had made of them
 //! ```
+//!
+//! A power loss during the very first start leaves a folder that the next one makes anew: what is named has been synced before.
 
 use super::journal::{self, JournalError, Record, Recovered, Section};
 use super::partition::{Database, Partition, Prior};
@@ -87,15 +90,14 @@ pub struct Opened {
 /// Opens the data folder `folder`, or makes it with `partitions` partitions. Partitions have `databases` databases at least.
 pub fn open(folder: &Path, partitions: u16, databases: u16) -> Result<Opened, OpenError> {
     let manifest = open_manifest(folder, partitions)?;
+    make_partitions(folder, manifest.partitions)?;
     let journal_folder = folder.join("journal");
-    // The journal's folder is made when all partitions were: from then on each has its tree.
-    let is_made = journal_folder.exists();
     let map_bytes = tree::map_bytes(manifest.partitions);
     let mut environments = Vec::new();
     let mut opened = Vec::new();
     for id in 0..manifest.partitions {
         let path = folder.join("partitions").join(format!("{id:04}"));
-        if is_made && !path.join("data.mdb").exists() {
+        if !path.join("data.mdb").exists() {
             return Err(OpenError(format!("{}/data.mdb is missing. {WHAT_TO_DO}", path.display())));
         }
         let environment = Environment::open(&path, map_bytes)?;
@@ -104,11 +106,12 @@ pub fn open(folder: &Path, partitions: u16, databases: u16) -> Result<Opened, Op
     }
     let known = opened.iter().any(|partition| partition.lsn > Lsn(0));
     let is_lost = || OpenError(format!("{} has no segment file. {WHAT_TO_DO}", journal_folder.display()));
-    if !is_made {
+    if !journal_folder.exists() {
         if known {
             return Err(is_lost());
         }
-        make_journal_folder(folder, &journal_folder)?;
+        let made = std::fs::create_dir(&journal_folder).and_then(|()| sync_folder(folder));
+        made.map_err(|error| failed("create", &journal_folder, &error))?;
     }
     let (recovered, replayed) = replay_journal(&journal_folder, &mut opened)?;
     if known && recovered.last_segment.is_none() {
@@ -123,12 +126,29 @@ pub fn open(folder: &Path, partitions: u16, databases: u16) -> Result<Opened, Op
     Ok(Opened { manifest, partitions, environments, recovered, replayed })
 }
 
-/// Once this folder is on disk, so are all trees.
-fn make_journal_folder(folder: &Path, journal: &Path) -> Result<(), OpenError> {
-    let sync = |folder: &Path| File::open(folder).and_then(|folder| folder.sync_all());
-    let made = sync(&folder.join("partitions")).and_then(|()| sync(folder));
-    let made = made.and_then(|()| std::fs::create_dir_all(journal)).and_then(|()| sync(folder));
-    made.map_err(|error| failed("create", journal, &error))
+/// Makes the trees of a new data folder, all or none: a tree that a power loss left half made could not be told from a damaged one.
+fn make_partitions(folder: &Path, count: u16) -> Result<(), OpenError> {
+    let (path, unfinished) = (folder.join("partitions"), folder.join("partitions.new"));
+    if unfinished.exists() {
+        std::fs::remove_dir_all(&unfinished).map_err(|error| failed("remove", &unfinished, &error))?;
+    }
+    if path.exists() {
+        return Ok(());
+    }
+    if folder.join("journal").exists() {
+        return Err(OpenError(format!("{} is missing. {WHAT_TO_DO}", path.display())));
+    }
+    for id in 0..count {
+        let path = unfinished.join(format!("{id:04}"));
+        drop(Environment::open(&path, tree::map_bytes(count))?);
+    }
+    let named = sync_folder(&unfinished).and_then(|()| std::fs::rename(&unfinished, &path));
+    named.and_then(|()| sync_folder(folder)).map_err(|error| failed("create", &path, &error))
+}
+
+/// Makes the names in a folder durable.
+fn sync_folder(path: &Path) -> std::io::Result<()> {
+    File::open(path)?.sync_all()
 }
 
 /// Replays the journal: this thread reads and checks it, others decode and apply it, each for some of the partitions.
@@ -309,11 +329,12 @@ pub fn open_manifest(folder: &Path, partitions: u16) -> Result<Manifest, OpenErr
     let text = String::from_utf8_lossy(&bytes);
     let is_whole = text.rfind(CHECK).is_some_and(|at| sealed(&text[..at]) == text);
     // It is on disk before anything else is made; without anything else it was never finished.
-    if !is_whole && !folder.join("journal").exists() && !folder.join("partitions").exists() {
+    let is_made = ["journal", "partitions", "partitions.new"].iter().any(|name| folder.join(name).exists());
+    if !is_whole && !is_made {
         let node = new_node_id();
         let text = manifest_text(partitions, &node);
         let write = file.set_len(0).and_then(|()| file.write_all_at(text.as_bytes(), 0));
-        let synced = write.and_then(|()| file.sync_all()).and_then(|()| File::open(folder)?.sync_all());
+        let synced = write.and_then(|()| file.sync_all()).and_then(|()| sync_folder(folder));
         synced.map_err(|error| failed("write", &path, &error))?;
         return Ok(Manifest { partitions, node, _lock: file });
     }

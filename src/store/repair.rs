@@ -259,12 +259,14 @@ fn repair_journal(
     let _ = std::fs::remove_dir_all(&fresh); // of a repair that did not end
     std::fs::create_dir_all(&fresh).map_err(|error| recovery::failed("create", &fresh, &error))?;
     let salvaged = journal::salvage(&path)?;
-    let begin = Recovered { end: salvaged.end, last_segment: None, cut: 0 };
-    let new = Journal::open(&fresh, &begin, SyncMode::Never)?;
+    let begin = Recovered { end: salvaged.end, ..Recovered::default() };
+    let segment_bytes = Options::default().journal_segment_bytes;
+    let new = Journal::open(&fresh, &begin, SyncMode::Never, segment_bytes)?;
     let mut at: Vec<Lsn> = known.iter().map(|(lsn, _)| *lsn).collect();
     let (mut kept, mut unusable) = (0_u64, BTreeMap::<u16, u64>::new());
     for record in salvaged.records() {
-        let Some(sections) = record.decode() else { continue };
+        // Marks are of no use elsewhere: the new journal makes its own.
+        let Some(sections) = record.decode().filter(|sections| !sections.is_empty()) else { continue };
         let fits = sections.iter().all(|section| {
             at.get(section.partition.0 as usize).is_some_and(|lsn| section.lsn.0 <= lsn.0 + 1)
         });

@@ -276,6 +276,11 @@ impl RowTable {
         self.cells.iter()
     }
 
+    /// Rows written after generation `clean`, in no order.
+    pub fn newer_than(&self, clean: Generation) -> impl Iterator<Item = &Blob> {
+        self.cells.iter().filter(move |cell| cell.generation > clean).map(|cell| &cell.row)
+    }
+
     /// Prepares [`RowTable::dirty_from`].
     pub fn sort_dirty(&mut self) {
         self.active.sort();

@@ -9,7 +9,7 @@
 //!   records  payload length (4, LE) · CRC-32C of length and payload (4, LE) · payload
 //! payload:   number of sections, then for each partition concerned
 //!            partition · epoch · LSN · number of operations, then the operations (see `record`); numbers are LEB128
-//!            or a mark: number of sections 0 · b"synced" (6). What stands before it is on disk
+//!            or a mark: 0 · b"synced" · its own position (8, LE) · the position up to which all was synced when it was made (8, LE)
 //! ```
 //!
 //! Invariants:
@@ -17,8 +17,9 @@
 //! - a transaction over several partitions is one record: a crash keeps all of it or none;
 //! - a failed write keeps the buffer and is tried again where the last good one ended, so no torn record is followed by a whole
 //!   one; a failed sync makes the journal refuse everything until restart (the kernel may have dropped the pages);
-//! - behind a sync a mark is written, unless records follow at once: so a record that was synced has a whole one behind it, and if
-//!   it is damaged it is not taken for a torn tail;
+//! - a mark follows each sync, behind the last record if nobody writes, else with the next ones. What stands before the position in
+//!   a mark is no torn tail. Without marks nobody could tell: a power loss may take any block of what was not synced and leave the
+//!   blocks behind it;
 //! - disk space is reserved for a record before its transaction is accepted; what makes data grow leaves some of it to removals,
 //!   and some of the disk to checkpoints.
 
@@ -29,7 +30,7 @@ mod segment;
 mod writer;
 
 pub use reader::{Record, Recovered, read_all};
-pub use record::{Section, decode_payload, encode_section, put_number};
+pub use record::{Section, decode_mark, decode_payload, encode_section, put_mark, put_number};
 pub use salvage::salvage;
 pub use writer::{Journal, RECORD_MAX, SyncMode};
 

@@ -1,14 +1,14 @@
 //! Reads the journal back: at start, for recovery.
 //!
-//! A torn tail (the last records of the last segment, cut off by a power loss or a kill) is cut and reported. Damage anywhere
-//! else stops the start: what stands behind it would be missing.
+//! A torn tail (what a power loss or a kill left of records that were not synced) is cut and reported. Damage anywhere else stops
+//! the start: what stands behind it would be missing.
 
 use super::JournalError;
-use super::record::Section;
-use super::record::{decode_payload, has_form, only_partition};
+use super::record::{MARK, Section, decode_mark, decode_payload, has_form, only_partition};
 use super::segment::{self, HEADER_BYTES, failed};
 use crate::base::ids::PartitionId;
 use crate::store::tree::WHAT_TO_DO;
+use memchr::memmem;
 use std::fs::OpenOptions;
 use std::path::Path;
 use std::sync::Arc;
@@ -20,6 +20,8 @@ pub struct Recovered {
     pub end: u64,
     /// First position of the last segment, if there is one.
     pub last_segment: Option<u64>,
+    /// Position behind the last mark: the end, if nothing follows it.
+    pub marked: u64,
     /// Bytes of a torn tail that were cut.
     pub cut: u64,
 }
@@ -59,57 +61,106 @@ pub fn read_all(
     let positions = segment::list(folder)?;
     let mut found = Recovered::default();
     for (index, &start) in positions.iter().enumerate() {
-        let is_last = index + 1 == positions.len();
         let path = segment::path(folder, start);
         let bytes = Arc::new(std::fs::read(&path).map_err(|error| failed("read", &path, &error))?);
-        let (has_records, is_first) = (bytes.len() > HEADER_BYTES as usize, index == 0);
-        if is_last && !has_records && (start < found.end || bytes.len() < HEADER_BYTES as usize) {
-            // The process ended while it made this segment, or could not make it: nothing was written to it. The first one
-            // is written over when it is made again.
-            if !is_first {
-                std::fs::remove_file(&path).map_err(|error| failed("remove", &path, &error))?;
-            }
+        if index == 0 {
+            found.end = start;
+        }
+        if start < found.end && bytes.len() <= HEADER_BYTES as usize {
+            // It could not be made, nor removed: records went on in the one before.
+            std::fs::remove_file(&path).map_err(|error| failed("remove", &path, &error))?;
+            continue;
+        }
+        let good =
+            if start == found.end { read_segment(&bytes, start, &mut found.marked, &mut apply)? } else { 0 };
+        if good > 0 {
+            found.end = start + good as u64 - HEADER_BYTES;
+            found.last_segment = Some(start);
+        }
+        if good < bytes.len() || good == 0 {
+            found.cut = cut_tail(folder, &positions[index..], &found)?;
             break;
         }
-        if !is_first && start != found.end {
-            return Err(damaged(
-                &path,
-                0,
-                &format!("begins at {start}, the one before ends at {}", found.end),
-            ));
-        }
-        if bytes.get(..HEADER_BYTES as usize) != Some(&segment::header(start)[..]) {
-            return Err(damaged(&path, 0, "its header is not one of ours"));
-        }
-        let good = read_segment(&bytes, start, &mut apply)?;
-        let rest = bytes.len() - good;
-        if rest > 0 {
-            if !is_last || has_record(&bytes[good + 1..]) {
-                return Err(damaged(&path, good, "records behind it are whole, so this is no torn tail"));
-            }
-            let file =
-                OpenOptions::new().write(true).open(&path).map_err(|error| failed("open", &path, &error))?;
-            file.set_len(good as u64).and_then(|()| file.sync_all()).map_err(|e| failed("cut", &path, &e))?;
-            found.cut = rest as u64;
-        }
-        found.end = start + good as u64 - HEADER_BYTES;
-        found.last_segment = Some(start);
     }
     Ok(found)
 }
 
-/// Reads records until the end or the first that is not whole; returns how many bytes are good.
+/// Cuts what stands behind the last good record, in `segments`, of which the first holds it or is not good at all. Returns how
+/// many bytes that were.
+///
+/// What a power loss left is a tail with holes: of what was not synced any block may be missing, files and their headers
+/// included. If a mark says that a hole was synced once, it is damage, and nothing is changed.
+fn cut_tail(folder: &Path, segments: &[u64], found: &Recovered) -> Result<u64, JournalError> {
+    let mut cut = 0;
+    let keeps_first = found.last_segment == segments.first().copied();
+    for &start in segments {
+        let path = segment::path(folder, start);
+        let bytes = std::fs::read(&path).map_err(|error| failed("read", &path, &error))?;
+        let keeps =
+            if keeps_first && start == segments[0] { (HEADER_BYTES + found.end - start) as usize } else { 0 };
+        let hole = segment::path(folder, segments[0]);
+        let at = (HEADER_BYTES + found.end).saturating_sub(segments[0]) as usize;
+        if keeps == 0 && !is_header(&bytes, start) && has_record(&bytes) {
+            // A header is synced before the first record is written.
+            return Err(damaged(&path, 0, "its header is not one of ours"));
+        }
+        if last_mark(&bytes[keeps..], start, keeps).is_some_and(|synced| synced > found.end) {
+            return Err(damaged(&hole, at, "it was synced once, so this is no torn tail"));
+        }
+        cut += (bytes.len() - keeps) as u64;
+    }
+    // From the end, so that at any time what is there is what a power loss may leave.
+    for &start in segments.iter().skip(usize::from(keeps_first)).rev() {
+        let path = segment::path(folder, start);
+        std::fs::remove_file(&path).map_err(|error| failed("remove", &path, &error))?;
+    }
+    let synced = segment::sync_folder(folder);
+    synced.map_err(|error| failed("sync", folder, &error))?;
+    if keeps_first {
+        let path = segment::path(folder, segments[0]);
+        let file =
+            OpenOptions::new().write(true).open(&path).map_err(|error| failed("open", &path, &error))?;
+        let len = HEADER_BYTES + found.end - segments[0];
+        file.set_len(len).and_then(|()| file.sync_all()).map_err(|error| failed("cut", &path, &error))?;
+    }
+    Ok(cut)
+}
+
+fn is_header(bytes: &[u8], start: u64) -> bool {
+    bytes.get(..HEADER_BYTES as usize) == Some(&segment::header(start)[..])
+}
+
+/// What the last whole mark in `bytes` says, which begin at `offset` of the segment that begins at `start`.
+fn last_mark(bytes: &[u8], start: u64, offset: usize) -> Option<u64> {
+    let marks = memmem::rfind_iter(bytes, MARK).filter_map(|at| {
+        let record = at.checked_sub(8)?;
+        let position = (start + (offset + record) as u64).checked_sub(HEADER_BYTES)?;
+        decode_mark(record_at(&bytes[record..])?, position)
+    });
+    marks.into_iter().next()
+}
+
+/// Reads records until the end or the first that is not whole; returns how many bytes are good, 0 if not even the header is.
 fn read_segment(
     bytes: &Arc<Vec<u8>>,
     start: u64,
+    marked: &mut u64,
     apply: &mut impl FnMut(Record) -> Result<(), JournalError>,
 ) -> Result<usize, JournalError> {
+    if !is_header(bytes, start) {
+        return Ok(0);
+    }
     let mut at = HEADER_BYTES as usize;
     while let Some(payload) = record_at(&bytes[at..]) {
         let len = payload.len();
         let position = start + at as u64 - HEADER_BYTES;
-        apply(Record { position, segment: Arc::clone(bytes), start: at + 8, len })?;
+        let is_mark = decode_mark(payload, position).is_some();
         at += 8 + len;
+        if is_mark {
+            *marked = start + at as u64 - HEADER_BYTES;
+        } else {
+            apply(Record { position, segment: Arc::clone(bytes), start: at - len, len })?;
+        }
     }
     Ok(at)
 }
@@ -145,16 +196,18 @@ fn damaged(path: &Path, at: usize, why: &str) -> JournalError {
 
 #[cfg(test)]
 mod tests {
+    use super::super::record::put_mark;
     use super::*;
 
     #[test]
     fn a_torn_value_full_of_lengths_is_looked_through_soon() {
-        let mark = b"\0synced";
+        let mut mark = Vec::new();
+        put_mark(&mut mark, 0, 0);
         let len = (mark.len() as u32).to_le_bytes();
-        let sum = crc32c::crc32c(&[&len[..], mark].concat()).to_le_bytes();
+        let sum = crc32c::crc32c(&[&len[..], &mark].concat()).to_le_bytes();
         let mut torn = [0, 0, 8, 0].repeat(1 << 19);
         assert!(!has_record(&torn));
-        torn.extend([&[1; 3], &len[..], &sum, mark, &[9; 5]].concat());
+        torn.extend([&[1; 3], &len[..], &sum, &mark, &[9; 5]].concat());
         assert!(has_record(&torn[1 << 20..]));
     }
 }

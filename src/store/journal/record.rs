@@ -84,18 +84,32 @@ pub fn put_number(out: &mut Vec<u8>, mut number: u64) {
     out.push(number as u8);
 }
 
-/// Appends the payload of a mark: a record of no sections. It is longer than the zeros that a record may be taken for.
-pub fn put_mark(out: &mut Vec<u8>) {
-    put_number(out, 0);
+/// What the payload of a mark begins with: no sections, and a word to look for.
+pub const MARK: &[u8; 7] = b"\0synced";
+/// Bytes of a mark's payload.
+pub const MARK_BYTES: usize = MARK.len() + 16;
+
+/// Appends the payload of the mark at `position` that says that all before `synced` is on disk.
+pub fn put_mark(out: &mut Vec<u8>, position: u64, synced: u64) {
     out.extend_from_slice(MARK);
+    out.extend_from_slice(&position.to_le_bytes());
+    out.extend_from_slice(&synced.to_le_bytes());
 }
 
-/// Reads a record's payload; `None` if the bytes are not what this version writes.
+/// The position up to which all was synced, if `payload` is the mark at `position`. A mark says where it stands, so that bytes in
+/// somebody's value are not taken for one.
+pub fn decode_mark(payload: &[u8], position: u64) -> Option<u64> {
+    let (own, synced) = payload.strip_prefix(MARK)?.split_first_chunk::<8>()?;
+    let synced = u64::from_le_bytes(synced.try_into().ok()?);
+    (u64::from_le_bytes(*own) == position && synced <= position).then_some(synced)
+}
+
+/// Reads a record's payload; `None` if the bytes are not what this version writes. A mark has no sections.
 pub fn decode_payload(payload: &[u8]) -> Option<Vec<Section>> {
     let mut input = Input(payload);
     let count = input.number()?;
     if count == 0 {
-        return (input.0 == MARK).then(Vec::new);
+        return (payload.len() == MARK_BYTES && payload.starts_with(MARK)).then(Vec::new);
     }
     let sections = (0..count).map(|_| decode_section(&mut input)).collect::<Option<Vec<_>>>()?;
     input.0.is_empty().then_some(sections)
@@ -161,9 +175,6 @@ fn row_operation(is_key: bool, bytes: &[u8], key_len: usize, mark: u32) -> Optio
     (mark == row::DELETED || row::decode_value(row.value()).is_some()).then_some(Operation::Key(row))
 }
 
-/// Behind the number of sections, which is none.
-const MARK: &[u8] = b"synced";
-
 struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
@@ -190,7 +201,8 @@ impl Input<'_> {
     fn skip_sections(&mut self) -> Option<()> {
         let count = self.number()?;
         if count == 0 {
-            return (self.take(MARK.len())? == MARK).then_some(());
+            let word = &MARK[1..];
+            return (self.take(word.len())? == word && self.take(16).is_some()).then_some(());
         }
         for _ in 0..count {
             u16::try_from(self.number()?).ok()?;
@@ -255,7 +267,10 @@ mod tests {
         put_number(&mut again, 1);
         encode_section(&mut again, PartitionId(11), Epoch(1), Lsn(1 << 50), sections[0].operations.iter());
         assert_eq!(again, bytes);
-        assert!(has_form(&bytes) && has_form(&[&[0], MARK].concat()));
+        let mut mark = Vec::new();
+        put_mark(&mut mark, 7, 5);
+        assert!(has_form(&bytes) && has_form(&mark));
+        assert_eq!((decode_mark(&mark, 7), decode_mark(&mark, 8)), (Some(5), None));
         for cut in 0..bytes.len() {
             assert!(decode_payload(&bytes[..cut]).is_none() && !has_form(&bytes[..cut]));
             let mut flipped = bytes.clone();

@@ -6,8 +6,6 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-/// A segment is followed by the next one when it is longer than this.
-pub const SEGMENT_BYTES: u64 = 64 << 20;
 /// Bytes in front of the first record.
 pub const HEADER_BYTES: u64 = 20;
 /// The part of a file system, one in so many, and its bounds in bytes, that the journal leaves to the trees. Trees that grow
@@ -54,7 +52,7 @@ pub fn create(folder: &Path, position: u64) -> Result<File, JournalError> {
         let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(&path)?;
         file.write_all_at(&header(position), 0)?;
         file.sync_all()?;
-        File::open(folder)?.sync_all()?;
+        sync_folder(folder)?;
         Ok(file)
     };
     make().map_err(|error| {
@@ -63,6 +61,11 @@ pub fn create(folder: &Path, position: u64) -> Result<File, JournalError> {
         let _ = std::fs::remove_file(&path);
         failed("create", &path, &error)
     })
+}
+
+/// Makes the names of segments durable.
+pub fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    File::open(folder)?.sync_all()
 }
 
 /// Reserves disk space for `len` bytes from `offset` on without changing the file's length.

@@ -1,7 +1,7 @@
 //! Appends, writes and syncs.
 
 use super::record::put_mark;
-use super::segment::{self, HEADER_BYTES, SEGMENT_BYTES};
+use super::segment::{self, HEADER_BYTES};
 use super::{JournalError, Recovered};
 use parking_lot::{Condvar, Mutex};
 use std::fs::File;
@@ -36,8 +36,8 @@ const KEPT_FOR_REMOVALS: u64 = 1 << 20;
 pub const RECORD_MAX: u64 = u32::MAX as u64;
 /// Under `everysec`, writers wait while the oldest write that is not synced is older than this.
 const MAX_UNSYNCED: Duration = Duration::from_secs(2);
-/// A segment of fewer bytes is read in no time.
-const WORTH_ROLLING: u64 = 1 << 20;
+/// The part of a segment (one in so many) that is read in no time.
+const NOT_WORTH_ROLLING: u64 = 64;
 /// A buffer that has grown larger is given back after it was written.
 const KEPT_BUFFER: usize = 4 << 20;
 
@@ -63,6 +63,8 @@ struct Current {
 /// The node's journal.
 pub struct Journal {
     folder: PathBuf,
+    /// A segment is followed by the next one when it is longer than this.
+    segment_bytes: u64,
     /// Records not yet written.
     buffer: Mutex<Vec<u8>>,
     current: Mutex<Current>,
@@ -71,6 +73,10 @@ pub struct Journal {
     synced: AtomicU64,
     /// Position up to which disk space is reserved; 0 once a sync has failed.
     reserved_to: AtomicU64,
+    /// The same without marks that were written behind it, which are lost without harm and so are not synced for their own sake.
+    on_disk: AtomicU64,
+    /// What the last mark says is on disk.
+    marked: AtomicU64,
     mode: AtomicU8,
     /// Disk space could not be reserved: transactions that make data grow are refused.
     full: AtomicBool,
@@ -93,7 +99,12 @@ pub struct Journal {
 
 impl Journal {
     /// Opens the journal in `folder` behind what was recovered from it.
-    pub fn open(folder: &Path, recovered: &Recovered, mode: SyncMode) -> Result<Journal, JournalError> {
+    pub fn open(
+        folder: &Path,
+        recovered: &Recovered,
+        mode: SyncMode,
+        segment_bytes: u64,
+    ) -> Result<Journal, JournalError> {
         let end = recovered.end;
         let (file, start) = match recovered.last_segment {
             Some(start) => {
@@ -103,16 +114,26 @@ impl Journal {
             }
             None => (segment::create(folder, end)?, end),
         };
-        let first = segment::list(folder)?.first().copied().unwrap_or(start);
+        let segments = segment::list(folder)?;
+        let first = segments.first().copied().unwrap_or(start);
+        // A process that was killed may have left several of them to the kernel.
+        let mut unsynced = Vec::new();
+        for path in
+            segments.iter().filter(|other| **other != start).map(|other| segment::path(folder, *other))
+        {
+            let file = File::open(&path).map_err(|error| segment::failed("open", &path, &error))?;
+            unsynced.push(Arc::new(file));
+        }
         let journal = Journal {
             folder: folder.to_path_buf(),
+            segment_bytes,
             buffer: Mutex::default(),
             current: Mutex::new(Current {
                 file: Arc::new(file),
                 start,
                 end,
                 reserved: 0,
-                unsynced: Vec::new(),
+                unsynced,
                 unsynced_since: None,
                 syncing_since: None,
                 spare: Vec::new(),
@@ -121,6 +142,8 @@ impl Journal {
             written: end.into(),
             synced: end.into(),
             reserved_to: 0.into(),
+            on_disk: recovered.marked.into(),
+            marked: recovered.marked.into(),
             mode: AtomicU8::new(mode as u8),
             full: AtomicBool::new(false),
             unwritten: Mutex::new(None),
@@ -149,6 +172,14 @@ impl Journal {
         position
     }
 
+    /// Appends a mark that says what is synced.
+    fn append_mark(&self, buffer: &mut Vec<u8>) {
+        let (position, on_disk) = (self.appended(), self.on_disk.load(Ordering::Acquire));
+        let len = append_record(buffer, |out| put_mark(out, position, on_disk));
+        self.appended.store(position + len, Ordering::Release);
+        self.marked.store(on_disk, Ordering::Release);
+    }
+
     /// Writes what is appended, at least up to `position`.
     #[inline]
     pub fn write(&self, position: u64) -> Result<(), JournalError> {
@@ -168,7 +199,13 @@ impl Journal {
             self.await_late_sync(&mut current)?;
         }
         let spare = std::mem::take(&mut current.spare);
-        let mut bytes = std::mem::replace(&mut *self.buffer.lock(), spare);
+        let mut bytes = {
+            let mut buffer = self.buffer.lock();
+            if self.marked.load(Ordering::Acquire) < self.on_disk.load(Ordering::Acquire) {
+                self.append_mark(&mut buffer);
+            }
+            std::mem::replace(&mut *buffer, spare)
+        };
         if let Err(error) = self.write_bytes(&mut current, &bytes) {
             // Nothing is lost: what came in meanwhile goes behind what could not be written.
             let mut buffer = self.buffer.lock();
@@ -228,7 +265,7 @@ impl Journal {
     }
 
     fn write_bytes(&self, current: &mut Current, bytes: &[u8]) -> Result<(), JournalError> {
-        if current.end - current.start >= SEGMENT_BYTES {
+        if current.end - current.start >= self.segment_bytes {
             self.roll(current)?;
         }
         let offset = HEADER_BYTES + current.end - current.start;
@@ -249,7 +286,7 @@ impl Journal {
             tracing::warn!("space reserved behind a segment stays reserved: {error}");
         }
         // Held open, a segment that is removed would keep its space.
-        if self.synced.load(Ordering::Acquire) < current.end {
+        if self.on_disk.load(Ordering::Acquire) < current.end {
             current.unsynced.push(old);
         }
         current.start = current.end;
@@ -268,7 +305,7 @@ impl Journal {
     pub fn roll_if_done(&self, needed: u64) -> Result<(), JournalError> {
         let mut current = self.current.lock();
         let is_wanted = needed >= current.end || self.is_full();
-        if !is_wanted || current.end - current.start < WORTH_ROLLING {
+        if !is_wanted || current.end - current.start < self.segment_bytes / NOT_WORTH_ROLLING {
             return Ok(());
         }
         self.roll(&mut current)
@@ -303,35 +340,35 @@ impl Journal {
                 return Err(error);
             }
         }
+        self.on_disk.fetch_max(end, Ordering::AcqRel);
         self.synced.fetch_max(end, Ordering::AcqRel);
         self.current.lock().syncing_since = None;
-        self.mark_synced(end);
         self.relieved.notify_all();
         if let Some(tell) = &*self.after_sync.lock() {
             tell(end);
         }
+        self.mark_synced(end);
         Ok(())
     }
 
-    /// Writes a mark behind what was synced, if nothing was appended since: what stands before a mark is no torn tail, and
-    /// damage there is told from one. The mark itself may be lost.
+    /// Writes a mark behind what was synced, unless records follow it, which take one with them. It may be lost.
     fn mark_synced(&self, end: u64) {
         let mut current = self.current.lock();
         let mut buffer = self.buffer.lock();
-        if !buffer.is_empty() || current.end != end || current.start == end {
+        if !buffer.is_empty() || current.end != end || self.marked.load(Ordering::Acquire) == end {
             return;
         }
-        append_record(&mut buffer, put_mark);
-        let len = buffer.len() as u64;
-        let offset = HEADER_BYTES + end - current.start;
-        if current.file.write_all_at(&buffer, offset).is_ok() {
-            current.end += len;
-            self.appended.fetch_add(len, Ordering::AcqRel);
-            self.written.fetch_add(len, Ordering::AcqRel);
-            // Nothing that matters stands behind `end`.
-            self.synced.fetch_max(end + len, Ordering::AcqRel);
+        self.append_mark(&mut buffer);
+        let bytes = std::mem::take(&mut *buffer);
+        drop(buffer);
+        if self.write_bytes(&mut current, &bytes).is_err() {
+            *self.buffer.lock() = bytes; // no transaction waits for it; the next write takes it along
+            return;
         }
-        buffer.clear();
+        current.unsynced_since = None;
+        // Nothing that matters stands behind `end`, so there is nothing to sync.
+        self.written.store(current.end, Ordering::Release);
+        self.synced.fetch_max(current.end, Ordering::AcqRel);
     }
 
     /// Syncs if `position` is not durable yet.
@@ -445,7 +482,14 @@ impl Journal {
     pub fn drop_before(&self, position: u64) -> Result<(), JournalError> {
         let _alone = self.dropping.lock();
         let positions = segment::list(&self.folder)?;
-        for pair in positions.windows(2).filter(|pair| pair[1] <= position) {
+        let needless = positions.windows(2).filter(|pair| pair[1] <= position);
+        if needless.clone().next().is_none() {
+            return Ok(());
+        }
+        // A power loss may undo the removal: marks at the end of a segment must then be there, or what stands behind it seems to
+        // come after a hole.
+        self.sync_now()?;
+        for pair in needless {
             let path = segment::path(&self.folder, pair[0]);
             std::fs::remove_file(&path).map_err(|error| segment::failed("remove", &path, &error))?;
             self.first_segment.store(pair[1], Ordering::Release);
@@ -529,6 +573,10 @@ mod tests {
     use crate::store::journal::{encode_section, read_all};
     use crate::store::record::Operation;
 
+    fn open(folder: &Path) -> Journal {
+        Journal::open(folder, &Recovered::default(), SyncMode::Never, 64 << 20).expect("opens")
+    }
+
     fn append(journal: &Journal, lsn: u64) -> u64 {
         let operation = Operation::Database { number: 1, id: lsn as u32 };
         journal.append(|out| {
@@ -549,7 +597,7 @@ mod tests {
     #[test]
     fn what_was_written_is_read_back_and_a_torn_tail_is_cut() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let journal = Journal::open(folder.path(), &Recovered::default(), SyncMode::Never).expect("opens");
+        let journal = open(folder.path());
         let positions: Vec<u64> = (1..=3).map(|lsn| append(&journal, lsn)).collect();
         journal.write(positions[2]).expect("writes");
         drop(journal);
@@ -565,22 +613,78 @@ mod tests {
         }
     }
 
-    #[test]
-    fn damage_before_whole_records_stops_the_start() {
+    /// A folder with a journal of three records, synced or not, and the bytes of its segment.
+    fn three_records(synced: bool) -> (tempfile::TempDir, PathBuf, Vec<u8>, Vec<u64>) {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let journal = Journal::open(folder.path(), &Recovered::default(), SyncMode::Never).expect("opens");
+        let journal = open(folder.path());
         let positions: Vec<u64> = (1..=3).map(|lsn| append(&journal, lsn)).collect();
         journal.write(positions[2]).expect("writes");
-        drop(journal);
+        if synced {
+            journal.sync_now().expect("syncs");
+        }
         let file = segment::path(folder.path(), 0);
         let whole = std::fs::read(&file).expect("reads");
-        for at in 0..(HEADER_BYTES + positions[1]) as usize {
+        (folder, file, whole, positions)
+    }
+
+    #[test]
+    fn damage_of_what_was_synced_stops_the_start() {
+        let (folder, file, whole, positions) = three_records(true);
+        for at in 0..(HEADER_BYTES + positions[2]) as usize {
             let mut bytes = whole.clone();
             bytes[at] ^= 0x40;
             std::fs::write(&file, &bytes).expect("writes");
             let error = lsns(folder.path()).expect_err("damage is seen");
             assert!(error.0.contains("damaged"), "byte {at}: {error}");
             assert_eq!(std::fs::read(&file).expect("reads"), bytes, "nothing was changed");
+        }
+        std::fs::write(&file, &whole[..whole.len() - 1]).expect("writes");
+        assert_eq!(lsns(folder.path()).expect("a mark may be lost").0, [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_hole_in_what_was_not_synced_is_cut_with_what_stands_behind_it() {
+        let (folder, file, whole, positions) = three_records(false);
+        let mut bytes = whole.clone();
+        bytes[HEADER_BYTES as usize + positions[0] as usize + 3..][..5].fill(0);
+        std::fs::write(&file, &bytes).expect("writes");
+        let (found, recovered) = lsns(folder.path()).expect("no damage");
+        assert_eq!((found, recovered.end), (vec![1], positions[0]));
+        assert_eq!(recovered.cut, positions[2] - positions[0]);
+        assert_eq!(lsns(folder.path()).expect("reads").1.cut, 0, "once");
+    }
+
+    #[test]
+    fn segments_behind_a_hole_go_unless_it_was_synced() {
+        for synced in [false, true] {
+            let (folder, file, whole, positions) = three_records(false);
+            let next = segment::path(folder.path(), positions[2]);
+            drop(segment::create(folder.path(), positions[2]).expect("creates"));
+            let mark = |out: &mut Vec<u8>| put_mark(out, positions[2], if synced { positions[2] } else { 0 });
+            let mut bytes = segment::header(positions[2]).to_vec();
+            append_record(&mut bytes, mark);
+            std::fs::write(&next, &bytes).expect("writes");
+            let short = &whole[..whole.len() - 1];
+            std::fs::write(&file, short).expect("writes");
+            let read = lsns(folder.path());
+            assert_eq!(next.exists(), synced);
+            match read {
+                Ok((found, recovered)) => {
+                    assert!(!synced);
+                    assert_eq!((found, recovered.end), (vec![1, 2], positions[1]));
+                }
+                Err(error) => assert!(synced && error.0.contains("damaged"), "{error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_segment_whose_making_was_interrupted_is_made_again() {
+        for bytes in [&[][..], &[0; 20], &segment::header(0)[..7]] {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            std::fs::write(segment::path(folder.path(), 0), bytes).expect("writes");
+            let (found, recovered) = lsns(folder.path()).expect("no damage");
+            assert_eq!((found.len(), recovered.end, recovered.last_segment), (0, 0, None));
         }
     }
 }
