@@ -134,8 +134,7 @@ fn cat(request: &Request, _: &mut Session) -> Outcome {
         return Err(error::unknown_or_wrong_arity("ACL", request.args.at(1)).into());
     }
     let Some(category) = Categories::named(name) else {
-        let name = String::from_utf8_lossy(name);
-        return Err(ErrorReply::new(format!("ERR Unknown category '{name}'")).into());
+        return Err(ErrorReply::quoting("ERR Unknown category '", error::shown(name, 128), "'").into());
     };
     let mut names = Vec::new();
     table::entries().iter().for_each(|entry| add_names(entry, category, &mut names));

@@ -134,7 +134,7 @@ fn integer_type(word: &[u8]) -> Result<(bool, u32), ErrorReply> {
 fn bitfield(request: &Request, transaction: &mut Transaction) -> Outcome {
     let operations = operations(request)?;
     if operations.iter().all(|operation| operation.action == Action::Get) {
-        return read_all(request, transaction, &operations);
+        return transaction.as_reader(|view| read_all(request, view, &operations));
     }
     let answers = bitmap::run_fields(transaction, &request.key(1), &operations)?;
     Ok(Reply::Array(answers.into_iter().map(|answer| answer.map_or(Reply::Null, Reply::Int)).collect()))

@@ -25,7 +25,7 @@ const KINDS: &[Argument] = &[
 const KILL_FILTERS: &[Argument] = &[
     integer("client-id").token("ID").optional().since("2.8.12"),
     one_of(
-        "client-type",
+        "normal_master_slave_pubsub",
         &[
             token("normal", "NORMAL"),
             token("master", "MASTER").since("3.2.0"),
@@ -38,8 +38,8 @@ const KILL_FILTERS: &[Argument] = &[
     .optional()
     .since("2.8.12"),
     string("username").token("USER").optional(),
-    string("addr").token("ADDR").optional(),
-    string("laddr").token("LADDR").optional().since("6.2.0"),
+    string("ip:port").token("ADDR").optional(),
+    string("ip:port").token("LADDR").optional().since("6.2.0"),
     one_of("skipme", &[token("yes", "YES"), token("no", "NO")]).token("SKIPME").optional(),
 ];
 
@@ -113,7 +113,7 @@ pub const CLIENT: Command = container(
                 ("7.2.0", "The fields `lib-name` and `lib-ver`."),
             ])
             .arguments(&[
-                one_of("client-type", KINDS).token("TYPE").optional().since("5.0.0"),
+                one_of("normal_master_replica_pubsub", KINDS).token("TYPE").optional().since("5.0.0"),
                 block("id", &[integer("client-id").multiple()]).token("ID").optional().since("6.2.0"),
             ]),
         part(
@@ -145,7 +145,10 @@ pub const CLIENT: Command = container(
             "3.2.0",
             "Switches the replies of this connection on and off.",
         )
-        .arguments(&[one_of("action", &[token("on", "ON"), token("off", "OFF"), token("skip", "SKIP")])]),
+        .arguments(&[one_of(
+            "on_off_skip",
+            &[token("on", "ON"), token("off", "OFF"), token("skip", "SKIP")],
+        )]),
         part(
             session("setinfo", setinfo),
             4,
@@ -181,7 +184,7 @@ pub const CLIENT: Command = container(
             .complexity("O(log N) for N connections.")
             .arguments(&[
                 integer("client-id"),
-                one_of("unblock-type", &[token("timeout", "TIMEOUT"), token("error", "ERROR")]).optional(),
+                one_of("timeout_error", &[token("timeout", "TIMEOUT"), token("error", "ERROR")]).optional(),
             ]),
         part(session("unpause", unpause), 2, ADMINISTRATION, "6.2.0", "Ends CLIENT PAUSE.")
             .complexity(ALL_CLIENTS),
@@ -271,8 +274,7 @@ fn setinfo(request: &Request, session: &mut Session) -> Outcome {
     } else if option.eq_ignore_ascii_case(b"LIB-VER") {
         &mut session.library.1
     } else {
-        let option = String::from_utf8_lossy(option);
-        return Err(ErrorReply::new(format!("ERR Unrecognized option '{option}'")).into());
+        return Err(ErrorReply::quoting("ERR Unrecognized option '", option, "'").into());
     };
     if !is_printable(value) {
         let option = String::from_utf8_lossy(option);
@@ -325,7 +327,7 @@ fn kind_named(word: &[u8]) -> Result<Kind, ErrorReply> {
         b"master" => Ok(Kind::Master),
         b"replica" | b"slave" => Ok(Kind::Replica),
         b"pubsub" => Ok(Kind::Pubsub),
-        _ => Err(ErrorReply::new(format!("ERR Unknown client type '{}'", String::from_utf8_lossy(word)))),
+        _ => Err(ErrorReply::quoting("ERR Unknown client type '", word, "'")),
     }
 }
 
@@ -398,7 +400,7 @@ fn user_named(name: &[u8]) -> Result<&[u8], ErrorReply> {
     if name == DEFAULT_USER.as_bytes() {
         return Ok(name);
     }
-    Err(ErrorReply::new(format!("ERR No such user '{}'", String::from_utf8_lossy(name))))
+    Err(ErrorReply::quoting("ERR No such user '", name, "'"))
 }
 
 fn kill(request: &Request, session: &mut Session) -> Outcome {
@@ -434,7 +436,7 @@ fn kill(request: &Request, session: &mut Session) -> Outcome {
 fn pause(request: &Request, _: &mut Session) -> Outcome {
     let args = request.args;
     if args.len() > 4 {
-        return Err(error::wrong_arity("client|pause").into());
+        return Err(error::unknown_or_wrong_arity("CLIENT", args.at(1)).into());
     }
     let scope = match args.get(3).map(<[u8]>::to_ascii_lowercase).as_deref() {
         None | Some(b"all") => Scope::All,
@@ -500,7 +502,7 @@ fn no_touch(request: &Request, session: &mut Session) -> Outcome {
 fn unblock(request: &Request, _: &mut Session) -> Outcome {
     let args = request.args;
     if args.len() > 4 {
-        return Err(error::wrong_arity("client|unblock").into());
+        return Err(error::unknown_or_wrong_arity("CLIENT", args.at(1)).into());
     }
     let with_error = match args.get(3).map(<[u8]>::to_ascii_lowercase).as_deref() {
         None | Some(b"timeout") => false,
@@ -518,15 +520,38 @@ fn unblock(request: &Request, _: &mut Session) -> Outcome {
 }
 
 /// Client-side caching is not there yet: switching it on is refused, as a client that relied on it would keep stale data.
+/// The options of TRACKING, which are checked before its switch.
+fn check_tracking_options(request: &Request) -> Result<(), ErrorReply> {
+    let mut cursor = request.args.cursor(3);
+    let mut redirection = 0;
+    while !cursor.is_done() {
+        if cursor.left() > 1 && cursor.eat("REDIRECT") {
+            if redirection != 0 {
+                return Err(ErrorReply::fixed("ERR A client can only redirect to a single other client"));
+            }
+            redirection = cursor.int()?;
+            if request.service.clients.get(redirection as u64).is_none() {
+                let gone = "ERR The client ID you want redirect to does not exist";
+                return Err(ErrorReply::fixed(gone));
+            }
+        } else if cursor.left() > 1 && cursor.eat("PREFIX") {
+            cursor.word()?;
+        } else if !["BCAST", "OPTIN", "OPTOUT", "NOLOOP"].iter().any(|option| cursor.eat(option)) {
+            return Err(error::SYNTAX);
+        }
+    }
+    Ok(())
+}
+
 fn tracking(request: &Request, _: &mut Session) -> Outcome {
+    check_tracking_options(request)?;
     if !on_or_off(request.args)? {
         return Ok(Reply::Ok);
     }
     Err(ErrorReply::fixed("ERR client-side caching is not supported by this server").into())
 }
 
-fn caching(request: &Request, _: &mut Session) -> Outcome {
-    yes_or_no(request.args.at(2))?;
+fn caching(_: &Request, _: &mut Session) -> Outcome {
     Err(ErrorReply::fixed(
         "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled",
     )

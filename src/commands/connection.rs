@@ -49,7 +49,9 @@ pub const COMMANDS: &[Command] = &[
             "arguments",
             &[
                 integer("protover"),
-                block("auth", &[string("username"), string("password")]).token("AUTH").optional(),
+                block("username_password", &[string("username"), string("password")])
+                    .token("AUTH")
+                    .optional(),
                 string("clientname").token("SETNAME").optional(),
             ],
         )
@@ -110,27 +112,19 @@ fn quit(_: &Request, session: &mut Session) -> Outcome {
 }
 
 fn select(request: &Request, session: &mut Session) -> Outcome {
-    let index = request.args.int(1)?;
-    if i32::try_from(index).is_err() {
-        return Err(OUT_OF_I32.into());
-    }
-    let databases = i64::from(request.settings.databases);
-    let known = (0..databases).contains(&index).then(|| u16::try_from(index).ok()).flatten();
+    let index = request.args.int_32(1)?;
+    let known = u16::try_from(index).ok().filter(|&index| u32::from(index) < request.settings.databases);
     session.database = known.ok_or(error::DB_OUT_OF_RANGE)?;
     session.touch();
     Ok(Reply::Ok)
 }
-
-/// An integer where Redis reads a C `int`.
-const OUT_OF_I32: ErrorReply =
-    ErrorReply::fixed("ERR value is out of range, value must between -2147483648 and 2147483647");
 
 fn reset(request: &Request, session: &mut Session) -> Outcome {
     session.multi = None;
     session.watched.clear(&request.service.store, request.now);
     request.service.monitors.remove(session.id);
     session.is_monitor = false;
-    session.is_no_evict = false;
+    // NO-EVICT stays: in Redis 7.0 it is no part of what is reset.
     session.is_no_touch = false;
     session.version = Version::Resp2;
     session.database = 0;
@@ -183,46 +177,32 @@ fn is_same_secret(a: &[u8], b: &[u8]) -> bool {
     a.iter().zip(b.iter()).fold(0, |differences, (a, b)| differences | (a ^ b)) == 0
 }
 
-/// What HELLO was asked for.
-#[derive(Default)]
-struct Greeting<'a> {
-    version: Option<Version>,
-    credentials: Option<(&'a [u8], &'a [u8])>,
-    name: Option<&'a [u8]>,
-}
-
-impl<'a> Greeting<'a> {
-    fn read(args: Args<'a>) -> Result<Greeting<'a>, ErrorReply> {
-        let mut greeting = Greeting::default();
-        let Some(version) = args.get(1) else { return Ok(greeting) };
-        greeting.version = Some(match number::parse_i64(version) {
-            Some(2) => Version::Resp2,
-            Some(3) => Version::Resp3,
-            Some(_) => return Err(ErrorReply::fixed("NOPROTO unsupported protocol version")),
-            None => return Err(ErrorReply::fixed("ERR Protocol version is not an integer or out of range")),
-        });
-        let mut cursor = args.cursor(2);
-        while !cursor.is_done() {
-            let option = cursor.peek().unwrap_or_default();
-            if cursor.left() >= 3 && cursor.eat("AUTH") {
-                greeting.credentials = Some((cursor.word()?, cursor.word()?));
-            } else if cursor.left() >= 2 && cursor.eat("SETNAME") {
-                let name = cursor.word()?;
-                client::check_name(name)?;
-                greeting.name = Some(name);
-            } else {
-                let option = String::from_utf8_lossy(option);
-                return Err(ErrorReply::new(format!("ERR Syntax error in HELLO option '{option}'")));
-            }
-        }
-        Ok(greeting)
+/// The version of the protocol that HELLO asks for.
+fn asked_version(args: Args) -> Result<Option<Version>, ErrorReply> {
+    let Some(version) = args.get(1) else { return Ok(None) };
+    match number::parse_i64(version) {
+        Some(2) => Ok(Some(Version::Resp2)),
+        Some(3) => Ok(Some(Version::Resp3)),
+        Some(_) => Err(ErrorReply::fixed("NOPROTO unsupported protocol version")),
+        None => Err(ErrorReply::fixed("ERR Protocol version is not an integer or out of range")),
     }
 }
 
 fn hello(request: &Request, session: &mut Session) -> Outcome {
-    let greeting = Greeting::read(request.args)?;
-    if let Some((user, password)) = greeting.credentials {
-        authenticate(request, session, user, password)?;
+    let version = asked_version(request.args)?;
+    let mut cursor = request.args.cursor(2);
+    // Options count one by one, as in Redis: an error in a later one takes nothing back.
+    while let Some(option) = cursor.peek() {
+        if cursor.left() >= 3 && cursor.eat("AUTH") {
+            authenticate(request, session, cursor.word()?, cursor.word()?)?;
+        } else if cursor.left() >= 2 && cursor.eat("SETNAME") {
+            let name = cursor.word()?;
+            client::check_name(name)?;
+            session.name = name.to_vec();
+            session.touch();
+        } else {
+            return Err(ErrorReply::quoting("ERR Syntax error in HELLO option '", option, "'").into());
+        }
     }
     if !session.is_authenticated && !request.settings.requirepass.0.is_empty() {
         return Err(ErrorReply::fixed(
@@ -231,10 +211,7 @@ fn hello(request: &Request, session: &mut Session) -> Outcome {
         )
         .into());
     }
-    if let Some(name) = greeting.name {
-        session.name = name.to_vec();
-    }
-    session.version = greeting.version.unwrap_or(session.version);
+    session.version = version.unwrap_or(session.version);
     session.touch();
     Ok(Reply::Map(vec![
         Reply::Text("server"),

@@ -86,13 +86,13 @@ fn flush_if_used(transaction: &mut Transaction, database: u16) {
 
 fn swapdb(request: &Request, transaction: &mut Transaction) -> Outcome {
     let index = |word: usize, refusal: &'static str| {
-        let number = number::parse_i64(request.args.at(word)).filter(|&number| i32::try_from(number).is_ok());
+        let number = number::parse_i64(request.args.at(word)).and_then(|number| i32::try_from(number).ok());
         number.ok_or(ErrorReply::fixed(refusal))
     };
     let a = index(1, "ERR invalid first DB index")?;
     let b = index(2, "ERR invalid second DB index")?;
-    let a = database_number(a, transaction, error::DB_OUT_OF_RANGE)?;
-    let b = database_number(b, transaction, error::DB_OUT_OF_RANGE)?;
+    let a = database_number(a, transaction)?;
+    let b = database_number(b, transaction)?;
     if a != b {
         transaction.swap_databases(a, b);
     }

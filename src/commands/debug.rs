@@ -74,7 +74,7 @@ fn debug(request: &Request, session: &mut Session) -> Outcome {
         (b"protocol", 3) => protocol_value(args.at(2), session.version),
         (b"reload", _) => reload(request),
         (b"loadaof", 2) => checkpoint(request),
-        (b"error", 3) => Err(ErrorReply::new(String::from_utf8_lossy(args.at(2))).into()),
+        (b"error", 3) => Err(ErrorReply::new(args.at(2)).into()),
         (b"log", 3) => {
             tracing::warn!("DEBUG LOG: {}", String::from_utf8_lossy(args.at(2)));
             Ok(Reply::Ok)

@@ -146,7 +146,12 @@ fn restore(request: &Request, transaction: &mut Transaction) -> Outcome {
         Value::String(bytes) => string::store(transaction, &key, &bytes, expire_at)?,
         Value::Hash(pairs) => {
             let pairs = pairs.iter().map(|(field, value)| (&field[..], &value[..]));
-            hash::store_all(transaction, &key, pairs, expire_at, super::hashes::limits(request))?;
+            let mut limits = super::hashes::limits(request);
+            if request.args.at(3).first() == Some(&rdb_value::HASH_LISTPACK) {
+                // What comes as a listpack stays one, as in Redis: only its entries are counted.
+                limits.value = usize::MAX;
+            }
+            hash::store_all(transaction, &key, pairs, expire_at, limits)?;
         }
     }
     let clock = transaction.access_clock();

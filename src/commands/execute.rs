@@ -96,7 +96,7 @@ fn run(
                 if waits {
                     view.wait_for_disk();
                 }
-                let outcome = handler(request, &mut view);
+                let outcome = view.as_reader(|view| handler(request, view));
                 if !matches!(outcome, Err(Failure::Interrupt(_))) {
                     note_lookups(request.service, view.take_lookups());
                 }
@@ -112,6 +112,9 @@ fn run(
                     transaction.wait_for_disk();
                 }
                 let outcome = handler(request, &mut transaction);
+                if !matches!(outcome, Err(Failure::Interrupt(_))) {
+                    note_lookups(request.service, transaction.take_lookups());
+                }
                 let reply = outcome.inspect_err(|failure| *ticket = enter(failure, request, session))?;
                 note_expired(request.service, transaction.expired());
                 transaction.admit(command.spec.flags.has(flag::DENYOOM))?;

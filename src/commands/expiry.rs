@@ -114,8 +114,7 @@ impl Condition {
                 b"gt" => &mut condition.gt,
                 b"lt" => &mut condition.lt,
                 _ => {
-                    let word = String::from_utf8_lossy(word);
-                    return Err(ErrorReply::new(format!("ERR Unsupported option {word}")));
+                    return Err(ErrorReply::quoting("ERR Unsupported option ", word, ""));
                 }
             };
             *flag = true;

@@ -86,13 +86,16 @@ fn flush(request: &Request, _: &mut Session) -> Outcome {
 
 fn list(request: &Request, _: &mut Session) -> Outcome {
     let mut words = request.args.cursor(2);
+    let (mut with_code, mut library) = (false, None);
     while let Some(word) = words.peek() {
-        if words.eat("LIBRARYNAME") {
+        if !with_code && words.eat("WITHCODE") {
+            with_code = true;
+        } else if library.is_none() && words.eat("LIBRARYNAME") {
             let missing = ErrorReply::fixed("ERR library name argument was not given");
-            words.word().map_err(|_| missing)?;
-        } else if !words.eat("WITHCODE") {
-            let word = String::from_utf8_lossy(word);
-            return Err(ErrorReply::new(format!("ERR Unknown argument {word}")).into());
+            library = Some(words.word().map_err(|_| missing)?);
+        } else {
+            let text = [b"ERR Unknown argument ", error::shown(word, usize::MAX)].concat();
+            return Err(ErrorReply::new(text).into());
         }
     }
     Ok(Reply::Array(Vec::new()))

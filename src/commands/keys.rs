@@ -161,7 +161,7 @@ fn copy(request: &Request, transaction: &mut Transaction) -> Outcome {
         if cursor.eat("REPLACE") {
             replaces = true;
         } else if cursor.left() >= 2 && cursor.eat("DB") {
-            database = database_number(cursor.int()?, transaction, error::DB_OUT_OF_RANGE)?;
+            database = database_number(cursor.int_32()?, transaction)?;
         } else {
             return Err(error::SYNTAX.into());
         }
@@ -170,7 +170,8 @@ fn copy(request: &Request, transaction: &mut Transaction) -> Outcome {
     if key.name == to.name && key.database == to.database {
         return Err(SAME_OBJECT.into());
     }
-    let Some(entry) = transaction.get(&key)? else { return Ok(Reply::Int(0)) };
+    let entry = transaction.as_reader(|view| view.get(&key))?;
+    let Some(entry) = entry else { return Ok(Reply::Int(0)) };
     if !replaces && transaction.peek(&to)?.is_some() {
         return Ok(Reply::Int(0));
     }
@@ -179,7 +180,7 @@ fn copy(request: &Request, transaction: &mut Transaction) -> Outcome {
 }
 
 fn move_key(request: &Request, transaction: &mut Transaction) -> Outcome {
-    let database = database_number(request.args.int(2)?, transaction, error::DB_OUT_OF_RANGE)?;
+    let database = database_number(request.args.int_32(2)?, transaction)?;
     let (key, to) = (request.key(1), Key::new(database, request.args.at(1)));
     if database == request.database {
         return Err(SAME_OBJECT.into());
@@ -192,8 +193,8 @@ fn move_key(request: &Request, transaction: &mut Transaction) -> Outcome {
     Ok(Reply::Int(1))
 }
 
-/// `number` as the number of a database; `refusal` if there is none such.
-pub fn database_number(number: i64, view: &View, refusal: ErrorReply) -> Result<u16, ErrorReply> {
-    let number = i32::try_from(number).map_err(|_| error::NOT_AN_INTEGER)?;
-    u16::try_from(number).ok().filter(|&number| number < view.database_count()).ok_or(refusal)
+/// `number` as the number of a database that there is.
+pub fn database_number(number: i32, view: &View) -> Result<u16, ErrorReply> {
+    let number = u16::try_from(number).ok().filter(|&number| number < view.database_count());
+    number.ok_or(error::DB_OUT_OF_RANGE)
 }

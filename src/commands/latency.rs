@@ -143,7 +143,9 @@ fn add_distributions(entry: &Entry, statistics: &Statistics, pairs: &mut Vec<Rep
 fn graph(request: &Request, _: &mut Session) -> Outcome {
     let event = event_of(request);
     let Some(series) = request.service.latency.series(&event) else {
-        return Err(ErrorReply::new(format!("ERR No samples available for event '{event}'")).into());
+        return Err(
+            ErrorReply::quoting("ERR No samples available for event '", request.args.at(2), "'").into()
+        );
     };
     Ok(Reply::Verbatim("txt", drawing(&event, &series, clock::unix_ms() / 1000)))
 }

@@ -64,7 +64,7 @@ fn usage(request: &Request, view: &mut View) -> Outcome {
             return Err(error::SYNTAX.into());
         }
     }
-    let entry = view.peek(&request.key(2))?;
+    let entry = view.glimpse(&request.key(2))?;
     Ok(entry.map_or(Reply::Null, |entry| Reply::Int(entry.stored_bytes() as i64)))
 }
 

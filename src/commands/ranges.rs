@@ -8,7 +8,7 @@ use crate::protocol::spec::access::{ACCESS, INSERT, RO, RW, UPDATE};
 use crate::protocol::spec::flag::{DENYOOM, FAST};
 use crate::protocol::spec::syntax::{integer, key, string, token};
 use crate::protocol::spec::{Group, KeySpec};
-use crate::store::{Transaction, View};
+use crate::store::{Kind, Transaction, View};
 use crate::types::lcs::{self as subsequence, Match};
 use crate::types::string::{self as strings, Text};
 
@@ -164,9 +164,9 @@ fn lcs(request: &Request, view: &mut View) -> Outcome {
     const TOO_LARGE: ErrorReply =
         ErrorReply::fixed("ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len");
     let keys = [request.key(1), request.key(2)];
-    let mut entries = [None, None];
-    for (entry, key) in entries.iter_mut().zip(&keys) {
-        *entry = strings::check(view.get(key)?).map_err(|_| NOT_STRINGS)?;
+    let entries = [view.get(&keys[0])?, view.get(&keys[1])?];
+    if entries.iter().flatten().any(|entry| entry.kind() != Kind::String) {
+        return Err(NOT_STRINGS.into());
     }
     let options = LcsOptions::parse(request)?;
     let mut texts = [Text::Owned(Vec::new()), Text::Owned(Vec::new())];

@@ -56,8 +56,16 @@ fn time(_: &Request, _: &mut Session) -> Outcome {
 
 fn lolwut(request: &Request, _: &mut Session) -> Outcome {
     let mut words = request.args.cursor(1);
-    if words.eat("VERSION") && !words.is_done() {
-        words.int()?;
+    if words.left() >= 2 && words.eat("VERSION") {
+        // Redis's pictures of old versions have measures; ours has none, but numbers they must be.
+        let measures = match words.int()? {
+            5 => 3,
+            6 => 2,
+            _ => 0,
+        };
+        for _ in 0..measures.min(words.left()) {
+            words.int()?;
+        }
     }
     let shelves = "  _______________________\n  | [] ()  {} |  []  () |\n  |_[]_()__{}_|__[]__()_|\n  |  {}  [] ()|  {} []  |\n  |__{}__[]_()|__{}_[]__|\n";
     let version = env!("CARGO_PKG_VERSION");

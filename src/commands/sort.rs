@@ -134,7 +134,7 @@ fn sort_ro(request: &Request, view: &mut View) -> Outcome {
 fn sort(request: &Request, transaction: &mut Transaction) -> Outcome {
     let plan = Plan::parse(request, true)?;
     let store = plan.store;
-    let found = sorted(request, transaction, plan)?;
+    let found = transaction.as_reader(|view| sorted(request, view, plan))?;
     let Some(target) = store else {
         return Ok(Reply::Array(
             found.into_iter().map(|text| text.map_or(Reply::Null, Reply::Bulk)).collect(),

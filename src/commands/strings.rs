@@ -143,7 +143,7 @@ fn set_with(request: &Request, transaction: &mut Transaction, key: &Key, value: 
         Some(deadline) => Some(deadline.resolve(request.now, "set")?),
         None => None,
     };
-    let answer = if options.get { value_at(transaction, key)? } else { Reply::Ok };
+    let answer = if options.get { transaction.as_reader(|view| value_at(view, key))? } else { Reply::Ok };
     let before = transaction.get(key)?;
     if options.must_exist.is_some_and(|must| must != before.is_some()) {
         return Ok(if options.get { answer } else { Reply::Null });
@@ -179,14 +179,14 @@ fn set_until(request: &Request, transaction: &mut Transaction, is_seconds: bool,
 
 fn getset(request: &Request, transaction: &mut Transaction) -> Outcome {
     let key = request.key(1);
-    let answer = value_at(transaction, &key)?;
+    let answer = transaction.as_reader(|view| value_at(view, &key))?;
     strings::store(transaction, &key, request.args.at(2), None)?;
     Ok(answer)
 }
 
 fn getdel(request: &Request, transaction: &mut Transaction) -> Outcome {
     let key = request.key(1);
-    let answer = value_at(transaction, &key)?;
+    let answer = transaction.as_reader(|view| value_at(view, &key))?;
     if answer != Reply::Null {
         transaction.remove(&key)?;
     }
@@ -196,7 +196,8 @@ fn getdel(request: &Request, transaction: &mut Transaction) -> Outcome {
 fn getex(request: &Request, transaction: &mut Transaction) -> Outcome {
     let options = Options::parse_getex(request.args.cursor(2))?;
     let key = request.key(1);
-    let Some(entry) = strings::find(transaction, &key)? else { return Ok(Reply::Null) };
+    let entry = transaction.as_reader(|view| strings::find(view, &key))?;
+    let Some(entry) = entry else { return Ok(Reply::Null) };
     let answer = bulk(strings::read_whole(transaction, &key, &entry)?);
     if let Some(deadline) = options.deadline {
         let at = deadline.resolve(request.now, "getex")?;

@@ -222,16 +222,12 @@ fn run_inside(
         let started = session.clock;
         let savepoint = transaction.savepoint();
         let outcome = match step.entry.command.handler {
-            Handler::Read(handler) => {
-                let _ = transaction.take_lookups(); // of what came before
-                let outcome = handler(&request, transaction);
-                note_lookups(request.service, transaction.take_lookups());
-                outcome
-            }
+            Handler::Read(handler) => transaction.as_reader(|view| handler(&request, view)),
             Handler::Write(handler) => handler(&request, transaction),
             Handler::Session(handler) => handler(&request, session),
             Handler::Container => Err(error::SYNTAX.into()),
         };
+        note_lookups(request.service, transaction.take_lookups());
         let reply = match outcome {
             Ok(reply) => reply,
             Err(Failure::Error(refusal)) => {

@@ -26,7 +26,8 @@ const STRING: u8 = 0;
 const HASH: u8 = 4;
 const HASH_ZIPMAP: u8 = 9;
 const HASH_ZIPLIST: u8 = 13;
-const HASH_LISTPACK: u8 = 16;
+/// A small hash, as Redis 7 writes it.
+pub const HASH_LISTPACK: u8 = 16;
 
 /// Reads a value of the type `kind`. Types that are not here are malformed.
 pub fn read(kind: u8, reader: &mut Reader) -> Result<Value, Malformed> {

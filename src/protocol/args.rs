@@ -69,6 +69,11 @@ impl<'a> Args<'a> {
         number::parse_i64(self.at(index)).ok_or(error::NOT_AN_INTEGER)
     }
 
+    /// The word at `index` as a C `int`, or Redis's error for what is no integer, or too large a one.
+    pub fn int_32(&self, index: usize) -> Result<i32, ErrorReply> {
+        i32::try_from(self.int(index)?).map_err(|_| error::OUT_OF_INT)
+    }
+
     /// The word at `index` as a double, or Redis's "not a valid float" error.
     pub fn double(&self, index: usize) -> Result<f64, ErrorReply> {
         number::parse_f64(self.at(index)).ok_or(error::NOT_A_FLOAT)
@@ -120,6 +125,11 @@ impl<'a> Cursor<'a> {
     /// Takes the next word as a 64-bit integer.
     pub fn int(&mut self) -> Result<i64, ErrorReply> {
         number::parse_i64(self.word()?).ok_or(error::NOT_AN_INTEGER)
+    }
+
+    /// Takes the next word as a C `int`.
+    pub fn int_32(&mut self) -> Result<i32, ErrorReply> {
+        i32::try_from(self.int()?).map_err(|_| error::OUT_OF_INT)
     }
 
     /// Takes the next word as a double.

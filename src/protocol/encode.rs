@@ -49,7 +49,7 @@ fn encode_other(reply: &Reply, version: Version, out: &mut Vec<u8>) {
         }
         Reply::Simple(words) => line(b'+', words.as_bytes(), out),
         Reply::Status(words) => line(b'+', words.as_bytes(), out),
-        Reply::Error(ErrorReply(words)) => line(b'-', words.as_bytes(), out),
+        Reply::Error(ErrorReply(words)) => line(b'-', words, out),
         Reply::Text(words) => bulk(words.as_bytes(), out),
         Reply::NullArray => out.extend_from_slice(if is_3 { b"_\r\n" } else { b"*-1\r\n" }),
         Reply::Array(items) => aggregate(b'*', items, version, out),

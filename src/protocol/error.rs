@@ -2,29 +2,47 @@
 
 use std::borrow::Cow;
 
-/// The text of an error reply, prefix (`ERR`, `WRONGTYPE`, …) included, without `-` and line end.
+/// The text of an error reply, prefix (`ERR`, `WRONGTYPE`, …) included, without `-` and line end. Words of clients in it may be
+/// any bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ErrorReply(pub Cow<'static, str>);
+pub struct ErrorReply(pub Cow<'static, [u8]>);
+
+/// How much of a client's word an error repeats, in bytes.
+const SHOWN_LEN_MAX: usize = 128;
 
 impl ErrorReply {
     /// An error whose words are known when compiling.
     pub const fn fixed(text: &'static str) -> ErrorReply {
-        ErrorReply(Cow::Borrowed(text))
+        ErrorReply(Cow::Borrowed(text.as_bytes()))
     }
 
     /// An error with words of the moment. Line ends in it become spaces, as in Redis.
-    pub fn new(text: impl Into<String>) -> ErrorReply {
-        let text: String = text.into();
-        if text.contains(['\r', '\n']) {
-            return ErrorReply(Cow::Owned(text.replace(['\r', '\n'], " ")));
-        }
+    pub fn new(text: impl Into<Vec<u8>>) -> ErrorReply {
+        let mut text: Vec<u8> = text.into();
+        text.iter_mut().filter(|byte| matches!(byte, b'\r' | b'\n')).for_each(|byte| *byte = b' ');
         ErrorReply(Cow::Owned(text))
+    }
+
+    /// An error that repeats a client's word. Line ends at its end are left out, as in Redis.
+    pub fn quoting(before: &str, word: &[u8], after: &str) -> ErrorReply {
+        let mut text = [before.as_bytes(), shown(word, usize::MAX), after.as_bytes()].concat();
+        while matches!(text.last(), Some(b'\r' | b'\n')) {
+            text.pop();
+        }
+        ErrorReply::new(text)
     }
 
     /// The prefix: what stands before the first space.
     pub fn code(&self) -> &str {
-        self.0.split(' ').next().unwrap_or_default()
+        let code = self.0.split(|&byte| byte == b' ').next().unwrap_or_default();
+        std::str::from_utf8(code).unwrap_or_default()
     }
+}
+
+/// The part of a client's word that an error repeats: Redis takes it for a C string, which ends at the first zero byte.
+pub fn shown(word: &[u8], len_max: usize) -> &[u8] {
+    let word = &word[..word.len().min(len_max)];
+    word.iter().position(|&byte| byte == 0).map_or(word, |end| &word[..end])
 }
 
 macro_rules! errors {
@@ -50,6 +68,8 @@ errors! {
     OUT_OF_RANGE = "ERR value is out of range";
     /// A negative number where only positive ones make sense.
     OUT_OF_RANGE_POSITIVE = "ERR value is out of range, must be positive";
+    /// An integer where Redis reads a C `int`.
+    OUT_OF_INT = "ERR value is out of range, value must between -2147483648 and 2147483647";
     /// A string would grow beyond `proto-max-bulk-len`.
     STRING_TOO_LONG = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
     /// A database number beyond `databases`.
@@ -81,17 +101,15 @@ pub fn wrong_arity(name: &str) -> ErrorReply {
 
 /// The reply to an unknown subcommand of `container`.
 pub fn unknown_subcommand(container: &str, subcommand: &[u8]) -> ErrorReply {
-    let shown: String = String::from_utf8_lossy(subcommand).chars().take(128).collect();
-    ErrorReply::new(format!("ERR unknown subcommand '{shown}'. Try {} HELP.", container.to_ascii_uppercase()))
+    let after = format!("'. Try {} HELP.", container.to_ascii_uppercase());
+    ErrorReply::quoting("ERR unknown subcommand '", shown(subcommand, SHOWN_LEN_MAX), &after)
 }
 
 /// The reply to a subcommand of `container` that checks the number of its words by itself.
 pub fn unknown_or_wrong_arity(container: &str, subcommand: &[u8]) -> ErrorReply {
-    let shown: String = String::from_utf8_lossy(subcommand).chars().take(128).collect();
-    let container = container.to_ascii_uppercase();
-    ErrorReply::new(format!(
-        "ERR unknown subcommand or wrong number of arguments for '{shown}'. Try {container} HELP."
-    ))
+    let after = format!("'. Try {} HELP.", container.to_ascii_uppercase());
+    let subcommand = shown(subcommand, SHOWN_LEN_MAX);
+    ErrorReply::quoting("ERR unknown subcommand or wrong number of arguments for '", subcommand, &after)
 }
 
 /// The reply to an expire time that does not fit; `name` is the command's lower-case name.

@@ -118,7 +118,9 @@ fn find(args: Args<'_>) -> Result<Call<'_>, ErrorReply> {
         return Ok(Call { entry: base, base, args });
     }
     let word = args.at(1);
-    let entry = base.subcommand(word).ok_or_else(|| names::unknown_subcommand(args.at(0), word))?;
+    let entry = base
+        .subcommand(word)
+        .ok_or_else(|| error::unknown_subcommand(&String::from_utf8_lossy(args.at(0)), word))?;
     Ok(Call { entry, base, args })
 }
 
@@ -296,18 +298,17 @@ fn queued(session: &mut Session, call: &Call) -> Reply {
 /// What a refusal leaves behind.
 #[cold]
 fn refused(turn: Turn, session: &mut Session, call: Option<&Call>, refusal: ErrorReply) -> Reply {
-    turn.service.statistics.error(refusal.code());
     if let Some(call) = call {
         turn.service.statistics.rejected(call.entry.number);
     }
     if call.is_some_and(Call::is_exec) {
+        turn.service.statistics.error(error::EXEC_ABORT.code());
         session.multi = None;
         session.watched.clear(&turn.service.store, turn.now_ms);
-        let reason = refusal.0.strip_prefix("ERR ").unwrap_or(&refusal.0);
-        return Reply::Error(ErrorReply::new(format!(
-            "EXECABORT Transaction discarded because of: {reason}"
-        )));
+        let reason = refusal.0.strip_prefix(b"ERR ").unwrap_or(&refusal.0);
+        return Reply::Error(ErrorReply::quoting("EXECABORT Transaction discarded because of: ", reason, ""));
     }
+    turn.service.statistics.error(refusal.code());
     if let Some(multi) = &mut session.multi {
         multi.is_aborted = true;
     }

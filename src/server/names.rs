@@ -1,40 +1,32 @@
 //! The words of refusals: everything about a command's name that is not on the usual path.
 
 use crate::protocol::args::Args;
-use crate::protocol::error::ErrorReply;
+use crate::protocol::error::{ErrorReply, shown};
 
 /// How much of a client's words an error repeats, in bytes.
 const SHOWN_LEN_MAX: usize = 128;
 
-fn cut(word: &[u8], len_max: usize) -> String {
-    String::from_utf8_lossy(&word[..word.len().min(len_max)]).into_owned()
-}
-
 /// No command has this name; the first words are repeated, so that a client that talks another protocol is recognised.
 #[cold]
 pub fn unknown_command(args: Args) -> ErrorReply {
-    let mut shown = String::new();
+    let mut words = Vec::new();
     for word in args.from(1) {
-        if shown.len() >= SHOWN_LEN_MAX {
+        if words.len() >= SHOWN_LEN_MAX {
             break;
         }
-        shown += &format!("'{}' ", cut(word, SHOWN_LEN_MAX - shown.len()));
+        let room = SHOWN_LEN_MAX - words.len();
+        words.extend_from_slice(&[b"'", shown(word, room), b"' "].concat());
     }
-    let name = cut(args.at(0), SHOWN_LEN_MAX);
-    ErrorReply::new(format!("ERR unknown command '{name}', with args beginning with: {shown}"))
+    let name = shown(args.at(0), SHOWN_LEN_MAX);
+    ErrorReply::new(
+        [b"ERR unknown command '".as_slice(), name, b"', with args beginning with: ", &words].concat(),
+    )
 }
 
 /// A web page made a browser send an HTTP request here: its lines would be commands, and its body ones of the page's choice.
 #[cold]
 pub fn is_http(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")
-}
-
-/// The command is there, but not this part of it.
-#[cold]
-pub fn unknown_subcommand(container: &[u8], word: &[u8]) -> ErrorReply {
-    let (container, word) = (cut(container, SHOWN_LEN_MAX).to_uppercase(), cut(word, SHOWN_LEN_MAX));
-    ErrorReply::new(format!("ERR unknown subcommand '{word}'. Try {container} HELP."))
 }
 
 /// DEBUG or MODULE is switched off.
@@ -69,12 +61,12 @@ mod tests {
     #[test]
     fn an_unknown_command_is_repeated_up_to_a_limit() {
         let (bytes, ranges) = words(&format!("{} a {} c", "x".repeat(200), "b".repeat(200)));
-        let text = unknown_command(Args::new(&bytes, &ranges)).0.into_owned();
+        let text = unknown_command(Args::new(&bytes, &ranges)).0;
         let expected = format!(
             "ERR unknown command '{}', with args beginning with: 'a' '{}' ",
             "x".repeat(128),
             "b".repeat(124)
         );
-        assert_eq!(text, expected);
+        assert_eq!(text.escape_ascii().to_string(), expected.escape_default().to_string());
     }
 }

@@ -99,6 +99,8 @@ pub struct View<'s> {
     guards: Guards<'s>,
     now: i64,
     access: AccessClock,
+    /// Whether lookups are counted: those of commands that read are, those that precede a change are not.
+    counts: bool,
     hits: u32,
     misses: u32,
     /// Reads the disk under the locks instead of giving an interrupt.
@@ -123,7 +125,17 @@ impl<'s> View<'s> {
         guards: SmallVec<[MutexGuard<'s, Partition>; 1]>,
         now: i64,
     ) -> View<'s> {
-        View { store, guards, now, access: store.access_clock(), hits: 0, misses: 0, waits_for_disk: false }
+        let access = store.access_clock();
+        View { store, guards, now, access, counts: false, hits: 0, misses: 0, waits_for_disk: false }
+    }
+
+    /// Runs `read` so that its lookups count as hits and misses.
+    #[inline]
+    pub fn as_reader<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
+        self.counts = true;
+        let outcome = read(self);
+        self.counts = false;
+        outcome
     }
 
     /// From here on rows are read from disk under the locks. For commands that need so many rows from there that running again
@@ -178,15 +190,20 @@ impl<'s> View<'s> {
         let row = self.newest_key_row(key, row::table_hash(key.name), touch)?;
         let entry = row.map(Partition::entry).transpose()?;
         let entry = entry.filter(|entry| entry.expire_at().is_none_or(|at| at >= now));
-        if entry.is_some() {
-            self.hits += 1;
-        } else {
-            self.misses += 1;
-        }
+        self.hits += u32::from(self.counts && entry.is_some());
+        self.misses += u32::from(self.counts && entry.is_none());
         Ok(entry)
     }
 
-    /// How many keys were found and how many were not, since the last call.
+    /// The same without being seen at all: neither a use nor a hit or miss.
+    pub fn glimpse(&mut self, key: &Key) -> Result<Option<Entry>, Interrupt> {
+        let counts = std::mem::take(&mut self.counts);
+        let entry = self.peek(key);
+        self.counts = counts;
+        entry
+    }
+
+    /// How many keys readers found and how many they did not, since the last call.
     #[inline]
     pub fn take_lookups(&mut self) -> (u32, u32) {
         (std::mem::take(&mut self.hits), std::mem::take(&mut self.misses))

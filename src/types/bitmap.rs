@@ -163,7 +163,7 @@ pub fn combine<'k>(
 ) -> Result<usize, Error> {
     let mut sources = SmallVec::<[_; 4]>::new();
     for key in from {
-        sources.push(match string::find(transaction, &key)? {
+        sources.push(match transaction.as_reader(|view| string::find(view, &key))? {
             Some(entry) => Some(string::read_whole(transaction, &key, &entry)?),
             None => None,
         });

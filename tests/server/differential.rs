@@ -2,6 +2,7 @@
 //!
 //! `differential.txt` has the commands in sections; each section starts on empty data. A line that opens with `~` has a
 //! reply whose order means nothing; with `?`, one of which only the kind is compared (times, sizes, numbers of clients).
+//! A line that opens with `@2` or `@3` goes over a second or third connection.
 
 use crate::support::{Client, Server, Value, words};
 
@@ -19,12 +20,12 @@ fn answers_are_those_of_redis_server_in_resp3() {
 
 fn compare(protocol: &str) {
     let (server, reference) = (Server::start(&[]), Server::start_reference(&[]));
-    let (mut ours, mut theirs) = (server.connect(), reference.connect());
+    let mut connections: Vec<_> = (0..3).map(|_| (server.connect(), reference.connect())).collect();
     let (mut section, mut wrong, mut count) = ("", Vec::new(), 0);
     for line in CASES.lines().map(str::trim).filter(|line| !line.is_empty()) {
         if let Some(name) = line.strip_prefix("# ") {
             section = name;
-            for client in [&mut ours, &mut theirs] {
+            for client in connections.iter_mut().flat_map(|(ours, theirs)| [ours, theirs]) {
                 client.ask(&["RESET"]);
                 client.ask(&["FLUSHALL"]);
                 client.ask(&["HELLO", protocol]);
@@ -32,11 +33,17 @@ fn compare(protocol: &str) {
             continue;
         }
         count += 1;
-        let (how, command) = match line.split_at(1) {
-            (how @ ("~" | "?"), command) => (how, command.trim()),
-            _ => ("", line),
+        let (connection, command) = match line.split_once(' ') {
+            Some(("@2", command)) => (1, command),
+            Some(("@3", command)) => (2, command),
+            _ => (0, line),
         };
-        let (ours, theirs) = (reply(&mut ours, command, how), reply(&mut theirs, command, how));
+        let (how, command) = match command.split_at(1) {
+            (how @ ("~" | "?"), command) => (how, command.trim()),
+            _ => ("", command),
+        };
+        let (ours, theirs) = &mut connections[connection];
+        let (ours, theirs) = (reply(ours, command, how), reply(theirs, command, how));
         if ours != theirs {
             wrong.push(format!("[{section}] {line}\n    ours:   {ours:.300}\n    theirs: {theirs:.300}"));
         }

@@ -34,6 +34,60 @@ fn info_counts_commands_keys_and_errors() {
 }
 
 #[test]
+fn hits_and_misses_are_those_of_redis_server() {
+    let (server, reference) = (Server::start(&[]), Server::start_reference(&[]));
+    let (mut ours, mut theirs) = (server.connect(), reference.connect());
+    let script = [
+        "SET a 1",
+        "SET a 2 GET",
+        "SET none1 1 GET",
+        "GETSET a 3",
+        "GETSET none2 1",
+        "GETDEL a",
+        "GETDEL a",
+        "GETEX none2 EX 100",
+        "GETEX a",
+        "COPY none2 b",
+        "COPY nothing b",
+        "BITOP AND c none1 nothing",
+        "INCR n",
+        "APPEND n 1",
+        "BITFIELD n GET u8 0",
+        "BITFIELD nothing GET u8 0",
+        "BITFIELD n SET u8 0 1",
+        "MEMORY USAGE n",
+        "MEMORY USAGE nothing",
+        "OBJECT ENCODING n",
+        "TTL nothing",
+        "EXISTS n nothing",
+        "RENAME n m",
+        "HSET h f v",
+        "LCS h nothing",
+        "BITOP AND c nothing h",
+        "SORT nothing",
+        "EXPIRE nothing 1",
+        "DUMP h",
+        "DUMP nothing",
+    ];
+    for line in script {
+        let both = [&mut ours, &mut theirs].map(|client| {
+            client.line(line);
+            (info(client, "stats", "keyspace_hits"), info(client, "stats", "keyspace_misses"))
+        });
+        assert_eq!(both[0], both[1], "hits and misses after {line}");
+    }
+}
+
+#[test]
+fn an_aborted_transaction_is_counted_by_its_own_error() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    client.check(&[("MULTI", "OK")]);
+    assert!(client.line("EXEC 0").starts_with("-EXECABORT"));
+    assert_eq!(info(&mut client, "errorstats", "errorstat_EXECABORT"), "count=1");
+}
+
+#[test]
 fn sections_are_those_asked_for() {
     let server = Server::start(&[]);
     let mut client = server.connect();
