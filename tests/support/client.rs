@@ -133,7 +133,8 @@ impl Client {
         let Some(text) = line.strip_suffix(b"\r\n").filter(|text| !text.is_empty()) else {
             return Err(io::ErrorKind::UnexpectedEof.into());
         };
-        Ok((text[0], String::from_utf8_lossy(&text[1..]).into_owned()))
+        // A letter for each byte, so that texts are the same only if their bytes are.
+        Ok((text[0], text[1..].iter().map(|&byte| char::from(byte)).collect()))
     }
 
     fn value(&mut self) -> io::Result<Value> {

@@ -1,6 +1,6 @@
 //! What the tests stand on: servers that end with their test, a small client, chance that can be repeated.
 
-#![allow(dead_code, unused_imports, reason = "two test programs share this, and neither needs all of it")]
+#![allow(dead_code, unused_imports, reason = "several test programs share this, and none needs all of it")]
 
 mod client;
 mod process;
@@ -36,6 +36,11 @@ impl Chance {
             Err(_) => now_ms() as u64,
         };
         eprintln!("{test}: LARDER_SEED={seed}");
+        Chance(seed)
+    }
+
+    /// From a seed that somebody else tells.
+    pub fn from(seed: u64) -> Chance {
         Chance(seed)
     }
 

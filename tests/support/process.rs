@@ -95,10 +95,11 @@ impl Server {
         Server::start_program(larder(), &[&file.to_string_lossy()])
     }
 
-    /// The reference server with these flags, ready; it keeps nothing.
+    /// The reference server with these flags, ready; it keeps nothing, and cannot take all memory of the machine.
     pub fn start_reference(flags: &[&str]) -> Server {
         let flags = [["--save", "", "--appendonly", "no"].as_slice(), flags].concat();
-        Server::start_program(PathBuf::from("redis-server"), &flags)
+        let launch = Launch::with(&flags).prelude("ulimit -d 8000000");
+        Server::try_start(PathBuf::from("redis-server"), launch).unwrap_or_else(|why| panic!("{why}"))
     }
 
     /// The program of Larder.
@@ -234,7 +235,8 @@ impl Drop for Server {
 }
 
 /// Variables that mean something to the tests: to the server each `LARDER_` variable is a directive.
-const OURS: [&str; 4] = ["LARDER_SEED", "LARDER_TEST_BINARY", "TEST_PORTS", "LARDER_LONG"];
+const OURS: [&str; 6] =
+    ["LARDER_SEED", "LARDER_SECONDS", "LARDER_KEEP_GOING", "LARDER_TEST_BINARY", "TEST_PORTS", "LARDER_LONG"];
 
 /// A command that runs a server and sees none of our variables.
 fn server_command(program: &Path) -> Command {
