@@ -273,19 +273,20 @@ fn every_file_opens_with_what_it_is() {
 
 #[test]
 fn no_file_has_an_empty_name() {
-    let wrong: Vec<String> = ["src", "tests", "benches", "redis-compat", "fuzz/src", "fuzz/fuzz_targets", "docs"]
-        .iter()
-        .flat_map(|folder| ["rs", "py", "md"].map(|extension| files(folder, extension)).concat())
-        .filter(|path| {
-            let stem = path.file_stem().expect("a file has a name").to_string_lossy().to_lowercase();
-            let folder =
-                path.parent().and_then(Path::file_name).expect("it lies in a folder").to_string_lossy();
-            EMPTY_NAMES
-                .iter()
-                .any(|empty| stem == *empty || folder == *empty || stem.ends_with(&format!("_{empty}")))
-        })
-        .map(|path| name(&path))
-        .collect();
+    let wrong: Vec<String> =
+        ["src", "tests", "benches", "redis-compat", "fuzz/src", "fuzz/fuzz_targets", "docs"]
+            .iter()
+            .flat_map(|folder| ["rs", "py", "md"].map(|extension| files(folder, extension)).concat())
+            .filter(|path| {
+                let stem = path.file_stem().expect("a file has a name").to_string_lossy().to_lowercase();
+                let folder =
+                    path.parent().and_then(Path::file_name).expect("it lies in a folder").to_string_lossy();
+                EMPTY_NAMES
+                    .iter()
+                    .any(|empty| stem == *empty || folder == *empty || stem.ends_with(&format!("_{empty}")))
+            })
+            .map(|path| name(&path))
+            .collect();
     fail_if_any(&wrong, "A name says what is inside:");
 }
 

@@ -51,8 +51,8 @@ fn pairs(input: &mut Input, depth: usize) -> Vec<Reply> {
     (0..input.below(4)).flat_map(|_| [reply(input, depth - 1), reply(input, depth - 1)]).collect()
 }
 
-fn one_line(words: &str) -> Vec<u8> {
-    words.replace(['\r', '\n'], " ").into_bytes()
+fn one_line(words: &[u8]) -> Vec<u8> {
+    words.iter().map(|&byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte }).collect()
 }
 
 /// What `reply` is to say in the protocol of `version`; several frames where it has several parts.
@@ -67,8 +67,8 @@ fn expected(reply: &Reply, version: Version, out: &mut Vec<Frame>) {
     let aggregate = |mark, replies: &[Reply]| Frame::Aggregate(if is_3 { mark } else { b'*' }, all(replies));
     let frame = match reply {
         Reply::Ok => Frame::Line(b'+', b"OK".to_vec()),
-        Reply::Simple(words) => Frame::Line(b'+', one_line(words)),
-        Reply::Status(words) => Frame::Line(b'+', one_line(words)),
+        Reply::Simple(words) => Frame::Line(b'+', one_line(words.as_bytes())),
+        Reply::Status(words) => Frame::Line(b'+', one_line(words.as_bytes())),
         Reply::Error(ErrorReply(words)) => Frame::Line(b'-', one_line(words)),
         Reply::Int(value) => Frame::Integer(*value),
         Reply::Bulk(bytes) => bulk(bytes),

@@ -172,10 +172,13 @@ fn is_compared(name: &str, names: &[&str]) -> bool {
 fn fields_apart(ours: &[u8], theirs: &[u8], names: &[&str]) -> (Vec<String>, Vec<String>) {
     let (ours, theirs) = (fields(ours), fields(theirs));
     let is_missing = |field: &(String, String)| !ours.iter().any(|(name, _)| *name == field.0);
-    let only = |these: &[(String, String)], others: &[(String, String)], or: &dyn Fn(&(String, String)) -> bool| {
-        let differs = |field: &&(String, String)| (is_compared(&field.0, names) && !others.contains(field)) || or(field);
-        these.iter().filter(differs).map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>()
-    };
+    let only =
+        |these: &[(String, String)], others: &[(String, String)], or: &dyn Fn(&(String, String)) -> bool| {
+            let differs = |field: &&(String, String)| {
+                (is_compared(&field.0, names) && !others.contains(field)) || or(field)
+            };
+            these.iter().filter(differs).map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>()
+        };
     (only(&ours, &theirs, &|_| false), only(&theirs, &ours, &is_missing))
 }
 

@@ -189,14 +189,13 @@ fn counts_are_exact(side: &mut Side) -> bool {
 
 /// Payloads of some keys there are, for RESTORE: of those in which the order is no accident, so that a seed repeats them.
 pub fn payloads(pair: &mut Pair) -> Vec<Vec<u8>> {
-    let client = &mut pair.theirs.control;
-    client.ask(&["SELECT", "0"]);
-    let mut keys = names(&client.ask(&["KEYS", "*"]));
+    // Both are asked, so that both have counted the same requests.
+    let both = &mut Both { ours: &mut pair.ours.control, theirs: &mut pair.theirs.control };
+    let listed = both.ask([words(&["SELECT", "0"]), words(&["KEYS", "*"])]);
+    let mut keys = names(&listed[1].1);
     keys.truncate(8);
-    let requests: Vec<u8> =
-        keys.iter().flat_map(|key| request(&about(&["DUMP"], key, &[]))).collect();
-    client.send(&requests).expect("redis-server reads");
-    let payloads = keys.iter().filter_map(|_| match client.read().expect("redis-server answers") {
+    let answers = both.ask(keys.iter().map(|key| about(&["DUMP"], key, &[])));
+    let payloads = answers.into_iter().filter_map(|(_, theirs)| match theirs {
         Value::Bulk(bytes) if bytes.len() < 3000 && bytes[0] != compare::LARGE_HASH => Some(bytes),
         _ => None,
     });

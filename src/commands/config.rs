@@ -76,6 +76,7 @@ fn set(request: &Request, session: &mut Session) -> Outcome {
     let changed = changed.map_err(ErrorReply::new)?;
     if !changed.is_empty() {
         request.service.apply_settings();
+        session.has_new_settings = true;
     }
     Ok(Reply::Ok)
 }

@@ -307,7 +307,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 }
                 break;
             }
-            if command >= TURN_COMMANDS_MAX || self.output.len() > output_max {
+            let is_outdated = std::mem::take(&mut self.session.has_new_settings);
+            if command >= TURN_COMMANDS_MAX || self.output.len() > output_max || is_outdated {
                 left = Left::More;
                 break;
             }

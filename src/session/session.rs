@@ -63,6 +63,8 @@ pub struct Session {
     pub replies: Replies,
     /// Whether the connection is to end.
     pub closing: Option<Closing>,
+    /// Whether this client has changed settings in this turn, and so the next command needs another snapshot of them.
+    pub has_new_settings: bool,
     /// Channels, patterns and sharded channels subscribed to.
     pub subscriptions: (usize, usize, usize),
     /// Whether it is fed by MONITOR.
@@ -99,6 +101,7 @@ impl Session {
             watched: Watched::default(),
             replies: Replies::On,
             closing: None,
+            has_new_settings: false,
             subscriptions: (0, 0, 0),
             is_monitor: false,
             is_no_evict: false,
