@@ -118,7 +118,6 @@ pub const RULES: &[(&str, Rule, &str)] = &[
         "7.2.4 is what Larder says it is; connections have other numbers",
     ),
     ("role", Rule::Kind, "offsets of replication"),
-    ("module|list", Rule::Kind, "paths"),
     ("function|stats", Rule::Except(&["engines"]), "there are no scripts yet"),
     // --- time, memory, chance
     ("time", Rule::Kind, "the clock"),

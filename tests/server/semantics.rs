@@ -1,7 +1,7 @@
 //! Corners of Redis' semantics that its own test suite knows: keys whose time is up, pauses, replicas asked for, what
 //! RESTORE keeps, draws at random.
 
-use crate::support::{Client, Server, Value, words};
+use crate::support::{Server, Value, request, words};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ fn a_setting_counts_for_the_next_command_of_the_same_pipeline() {
     let server = Server::start(&[]);
     let mut client = server.connect();
     let lines = ["CONFIG SET hash-max-listpack-value 2", "HSET h field abc", "OBJECT ENCODING h"];
-    let bytes: Vec<u8> = lines.iter().flat_map(|line| Client::request(&words(line))).collect();
+    let bytes: Vec<u8> = lines.iter().flat_map(|line| request(&words(line))).collect();
     client.send(&bytes).expect("the server reads");
     let replies = lines.map(|_| client.read().expect("the server answers").to_string());
     assert_eq!(replies, ["OK", ":1", "\"hashtable\""]);
