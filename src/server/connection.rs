@@ -143,7 +143,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 break;
             }
         }
-        self.end();
     }
 
     /// Whether commands may run: not while waiting, nor while too much output does.
@@ -553,16 +552,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         self.service.clients.note_blocked();
     }
 
-    fn end_wait(&mut self) {
-        if self.wait.take().is_some() {
-            self.session.is_blocked = false;
-            self.session.client.set_waiting(false);
-            self.session.touch();
-            self.session.publish();
-            self.service.clients.note_unblocked();
-        }
-    }
-
     /// Ends a wait that nobody served, with `reply` or what the command gives in that case.
     fn time_is_up(&mut self, reply: Option<Reply>) {
         let Some(ticket) = self.ticket.take() else { return self.end_wait() };
@@ -583,8 +572,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         }
         self.answer(reply);
     }
+}
 
-    fn end(&mut self) {
+impl<S> Connection<S> {
+    fn end_wait(&mut self) {
+        if self.wait.take().is_some() {
+            self.session.is_blocked = false;
+            self.session.client.set_waiting(false);
+            self.session.touch();
+            self.session.publish();
+            self.service.clients.note_unblocked();
+        }
+    }
+}
+
+/// Whatever ends it, a command that panics too: nothing of a client stays behind.
+impl<S> Drop for Connection<S> {
+    fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
             ticket.claim();
             self.service.waiting.remove(&ticket);
@@ -593,5 +597,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         self.session.watched.clear(&self.service.store, clock::unix_ms());
         self.service.monitors.remove(self.session.id);
         self.service.clients.remove(&self.session.client);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Parameters;
+    use crate::session::client::Peer;
+    use crate::store::Store;
+
+    #[test]
+    fn a_connection_that_is_dropped_midway_is_forgotten() {
+        let store = Arc::new(Store::in_memory(1, 16));
+        let service = Arc::new(Service::new(Parameters::default(), store, Vec::new()));
+        let client = service.clients.register(Peer::default(), 0, 1).expect("a free place");
+        let (stream, _peer) = tokio::io::duplex(64);
+        let connection = Connection::new(stream, Arc::clone(&service), client);
+        let run = connection.run();
+        assert_eq!(service.clients.count(), 1);
+        drop(run);
+        assert_eq!(service.clients.count(), 0);
     }
 }
