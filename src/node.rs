@@ -38,8 +38,7 @@ pub fn run(loaded: Loaded) -> Result<(), StartError> {
     logging::start(settings.loglevel.name(), &settings.logfile, Format::Text).map_err(|error| {
         StartError(format!("cannot open the log {}: {error}", settings.logfile.display()))
     })?;
-    // Process supervisors and test suites written for redis-server wait for this line and take the process id from it.
-    tracing::info!("Larder {} is starting, PID: {}", env!("CARGO_PKG_VERSION"), std::process::id());
+    tracing::info!("Larder {} is starting", env!("CARGO_PKG_VERSION"));
     loaded.notices.iter().for_each(|notice| tracing::warn!("{notice}"));
     crate::commands::table::rename(loaded.parameters.renamed_commands()).map_err(StartError)?;
     fit_descriptors(&loaded.parameters)?;
@@ -59,6 +58,9 @@ pub fn run(loaded: Loaded) -> Result<(), StartError> {
         tracing::error!("Failed listening on port {} (tcp), aborting.", settings.port);
         failed("listen")(error)
     })?;
+    // Process supervisors and test suites written for redis-server wait for this and take the process id from it. It comes
+    // after `listen`: they connect at once, and try another port if that one was taken.
+    tracing::info!("Listening, PID: {}", std::process::id());
     tracing::info!(
         "Ready to accept connections on {:?} after {} ms; {} records replayed, node {}",
         clients.addresses(),
