@@ -3,9 +3,13 @@
 use crate::compare;
 use crate::pair::{Pair, Side};
 use crate::support::{Client, Value, request, wait_until};
+use crate::transcript::line;
 use std::time::Duration;
 
 const DATABASES: usize = 16;
+
+/// Requests sent before their answers are read.
+const PIPELINE: usize = 200;
 
 /// The request that reads all of a value, by type; what stands before `KEY` and behind it.
 const WHOLE_VALUE: &[(&str, &str, &[&str])] = &[
@@ -20,28 +24,27 @@ const WHOLE_VALUE: &[(&str, &str, &[&str])] = &[
 /// What differs: what was asked, our answer, theirs.
 type Found = (String, String, String);
 
+/// A key and its database.
+type Place = (usize, Vec<u8>);
+
 /// The first difference; payloads of DUMP and whole walks are compared too, if `whole`.
 pub fn difference(pair: &mut Pair, whole: bool) -> Option<Found> {
     let both = &mut Both { ours: &mut pair.ours.control, theirs: &mut pair.theirs.control };
-    let numbers: Vec<String> = (0..DATABASES).map(|number| number.to_string()).collect();
     let listings =
-        both.ask(numbers.iter().flat_map(|number| [words(&["SELECT", number]), words(&["KEYS", "*"])]));
-    for (number, answers) in numbers.iter().zip(listings.chunks(2)) {
+        both.ask((0..DATABASES).flat_map(|database| [select(database), words(&["KEYS", "*"])]).collect());
+    let mut places = Vec::new();
+    for (database, answers) in listings.chunks(2).enumerate() {
         let (ours, theirs) = (names(&answers[1].0), names(&answers[1].1));
         if ours != theirs {
-            return Some((format!("keys of database {number}"), listed(&ours), listed(&theirs)));
+            return Some((format!("keys of database {database}"), listed(&ours), listed(&theirs)));
         }
-        if ours.is_empty() {
-            continue;
-        }
-        both.ask([words(&["SELECT", number])]);
-        let found =
-            values_differ(both, &ours).or_else(|| whole.then(|| wholes_differ(both, &ours)).flatten());
-        if let Some((what, ours, theirs)) = found {
-            return Some((format!("database {number}: {what}"), ours, theirs));
-        }
+        places.extend(ours.into_iter().map(|key| (database, key)));
     }
-    None
+    let found = values_differ(both, &places);
+    if found.is_some() || !whole {
+        return found;
+    }
+    payloads_differ(both, &places).or_else(|| walks_differ(both, &places))
 }
 
 /// The two connections outside of the episode.
@@ -63,18 +66,41 @@ fn about(name: &[&str], key: &[u8], rest: &[&str]) -> Words {
     all
 }
 
+fn select(database: usize) -> Words {
+    words(&["SELECT", &database.to_string()])
+}
+
+/// The requests that `make` has for each key, each database selected before.
+fn of_each(places: &[Place], mut make: impl FnMut(usize, &[u8]) -> Vec<Words>) -> Vec<Words> {
+    let (mut requests, mut selected) = (Vec::new(), None);
+    for (index, (database, key)) in places.iter().enumerate() {
+        if selected.replace(database) != Some(database) {
+            requests.push(select(*database));
+        }
+        requests.extend(make(index, key));
+    }
+    requests
+}
+
 impl Both<'_> {
     /// Asks both, in pipelines, and pairs the answers.
-    fn ask(&mut self, requests: impl IntoIterator<Item = Words>) -> Vec<(Value, Value)> {
-        let requests: Vec<Words> = requests.into_iter().collect();
-        let mut answers = Vec::with_capacity(requests.len());
-        for part in requests.chunks(60) {
-            let bytes: Vec<u8> = part.iter().flat_map(|words| request(words)).collect();
-            self.ours.send(&bytes).expect("Larder reads");
-            self.theirs.send(&bytes).expect("redis-server reads");
-            for _ in part {
-                let ours = self.ours.read().expect("Larder answers");
-                answers.push((ours, self.theirs.read().expect("redis-server answers")));
+    fn ask(&mut self, requests: Vec<Words>) -> Vec<(Value, Value)> {
+        let theirs = requests.clone();
+        self.ask_each(&requests, &theirs)
+    }
+
+    /// Asks us the ones and them the others.
+    fn ask_each(&mut self, ours: &[Words], theirs: &[Words]) -> Vec<(Value, Value)> {
+        let mut answers = Vec::with_capacity(ours.len());
+        for (ours, theirs) in ours.chunks(PIPELINE).zip(theirs.chunks(PIPELINE)) {
+            let bytes = |requests: &[Words]| -> Vec<u8> {
+                requests.iter().flat_map(|words| request(words)).collect()
+            };
+            self.ours.send(&bytes(ours)).expect("Larder reads");
+            self.theirs.send(&bytes(theirs)).expect("redis-server reads");
+            for _ in ours {
+                let our = self.ours.read().expect("Larder answers");
+                answers.push((our, self.theirs.read().expect("redis-server answers")));
             }
         }
         answers
@@ -82,11 +108,11 @@ impl Both<'_> {
 
     /// Asks both and returns the first request whose answers are not the same.
     fn first_difference(&mut self, requests: Vec<Words>) -> Option<Found> {
-        let answers = self.ask(requests.iter().cloned());
+        let answers = self.ask(requests.clone());
         let mut both = requests.iter().zip(answers);
         both.find(|(words, (ours, theirs))| !compare::same(words, &[], ours, theirs)).map(
             |(words, (ours, theirs))| {
-                (crate::transcript::line(words, true), ours.to_string(), theirs.to_string())
+                (format!("the data: {}", line(words, true)), ours.to_string(), theirs.to_string())
             },
         )
     }
@@ -107,55 +133,70 @@ fn listed(keys: &[Vec<u8>]) -> String {
 }
 
 /// Type, encoding, deadline and value of each key.
-fn values_differ(both: &mut Both, keys: &[Vec<u8>]) -> Option<Found> {
-    let types = both.ask(keys.iter().map(|key| about(&["TYPE"], key, &[])));
-    let mut requests = Vec::new();
-    for (key, (ours, theirs)) in keys.iter().zip(&types) {
+fn values_differ(both: &mut Both, places: &[Place]) -> Option<Found> {
+    let requests = of_each(places, |_, key| vec![about(&["TYPE"], key, &[])]);
+    let answers = both.ask(requests.clone());
+    let mut kinds = Vec::new();
+    for (words, (ours, theirs)) in requests.iter().zip(answers).filter(|(words, _)| words[0] == b"TYPE") {
         if ours != theirs {
-            let what = crate::transcript::line(&about(&["TYPE"], key, &[]), true);
-            return Some((what, ours.to_string(), theirs.to_string()));
+            return Some((line(words, true), ours.to_string(), theirs.to_string()));
         }
-        let kind = ours.text();
-        let (_, reader, rest) =
-            WHOLE_VALUE.iter().find(|(of, ..)| *of == kind).unwrap_or(&("none", "EXISTS", &[]));
-        requests.push(about(&["OBJECT", "ENCODING"], key, &[]));
-        requests.push(about(&[reader], key, rest));
-        requests.push(about(&["PTTL"], key, &[]));
+        kinds.push(ours.text());
     }
-    both.first_difference(requests)
+    both.first_difference(of_each(places, |index, key| {
+        let reader = WHOLE_VALUE.iter().find(|(kind, ..)| *kind == kinds[index]);
+        let (_, reader, rest) = reader.unwrap_or(&("none", "EXISTS", &[]));
+        vec![
+            about(&["OBJECT", "ENCODING"], key, &[]),
+            about(&[reader], key, rest),
+            about(&["PTTL"], key, &[]),
+        ]
+    }))
 }
 
-/// Payloads, and a whole walk: SCAN must find each key, RANDOMKEY one of them.
-fn wholes_differ(both: &mut Both, keys: &[Vec<u8>]) -> Option<Found> {
-    for key in keys {
-        if let Some(found) = payload_differs(both, key) {
-            return Some(found);
+/// Payloads must be the same as far as they can, and each server must make the same value of the other's.
+fn payloads_differ(both: &mut Both, places: &[Place]) -> Option<Found> {
+    let requests = of_each(places, |_, key| vec![about(&["DUMP"], key, &[])]);
+    let answers = both.ask(requests.clone());
+    let (mut ours, mut theirs, mut restored) = (vec![select(0)], vec![select(0)], Vec::new());
+    for (words, (our, their)) in requests.iter().zip(answers).filter(|(words, _)| words[0] == b"DUMP") {
+        if !compare::same(words, &[], &our, &their) {
+            return Some((line(words, true), our.to_string(), their.to_string()));
         }
+        let (Value::Bulk(our), Value::Bulk(their)) = (our, their) else { continue };
+        let name = format!("{} restored from the other server's payload", restored.len()).into_bytes();
+        let restore = |payload| vec![b"RESTORE".to_vec(), name.clone(), b"0".to_vec(), payload];
+        ours.push(restore(their));
+        theirs.push(restore(our));
+        restored.push((0, name));
     }
-    let (ours, theirs) = (walk(both.ours), walk(both.theirs));
-    if ours != keys || theirs != keys {
-        return Some(("SCAN … COUNT 5".to_owned(), listed(&ours), listed(&theirs)));
-    }
-    let random = both.ours.ask(&["RANDOMKEY"]);
-    let is_key = matches!(&random, Value::Bulk(name) if keys.contains(name));
-    (!is_key).then(|| ("RANDOMKEY".to_owned(), random.to_string(), listed(keys)))
-}
-
-/// Each server must make the same value of the other's payload.
-fn payload_differs(both: &mut Both, key: &[u8]) -> Option<Found> {
-    const RESTORED: &[u8] = b"restored from the other server's payload";
-    let dump = about(&["DUMP"], key, &[]);
-    if let Some(found) = both.first_difference(vec![dump.clone()]) {
-        return Some(found);
-    }
-    let (ours, theirs) = both.ask([dump]).pop().expect("there is an answer to each request");
-    for (client, payload) in [(&mut *both.ours, theirs), (&mut *both.theirs, ours)] {
-        let Value::Bulk(payload) = payload else { continue };
-        client.expect(&[b"RESTORE".as_slice(), RESTORED, b"0", &payload], "OK");
-    }
-    let found = values_differ(both, &[RESTORED.to_vec()]);
-    both.ask([about(&["DEL"], RESTORED, &[])]);
+    let answers = both.ask_each(&ours, &theirs);
+    let refused = answers.iter().zip(&ours).find(|((ours, theirs), _)| ours != theirs);
+    let found =
+        refused.map(|((ours, theirs), words)| (line(words, true), ours.to_string(), theirs.to_string()));
+    let found = found.or_else(|| values_differ(both, &restored));
+    both.ask(of_each(&restored, |_, key| vec![about(&["DEL"], key, &[])]));
     found
+}
+
+/// A whole SCAN must find each key of a database, and RANDOMKEY one of them.
+fn walks_differ(both: &mut Both, places: &[Place]) -> Option<Found> {
+    let mut databases: Vec<usize> = places.iter().map(|(database, _)| *database).collect();
+    databases.dedup();
+    for database in databases {
+        both.ask(vec![select(database)]);
+        let of_it = places.iter().filter(|(of, _)| *of == database);
+        let keys: Vec<Vec<u8>> = of_it.map(|(_, key)| key.clone()).collect();
+        let (ours, theirs) = (walk(both.ours), walk(both.theirs));
+        if ours != keys || theirs != keys {
+            return Some((format!("SCAN … COUNT 5 in database {database}"), listed(&ours), listed(&theirs)));
+        }
+        let random = both.ours.ask(&["RANDOMKEY"]);
+        if !matches!(&random, Value::Bulk(name) if keys.contains(name)) {
+            return Some((format!("RANDOMKEY in database {database}"), random.to_string(), listed(&keys)));
+        }
+    }
+    None
 }
 
 fn walk(client: &mut Client) -> Vec<Vec<u8>> {
@@ -181,7 +222,7 @@ pub fn await_expiry(pair: &mut Pair) {
 
 fn counts_are_exact(side: &mut Side) -> bool {
     (0..DATABASES).all(|database| {
-        side.control.ask(&["SELECT", &database.to_string()]);
+        side.control.ask(&select(database));
         let keys = side.control.ask(&["KEYS", "*"]).items().len() as i64;
         side.control.ask(&["DBSIZE"]) == Value::Integer(keys)
     })
@@ -191,10 +232,10 @@ fn counts_are_exact(side: &mut Side) -> bool {
 pub fn payloads(pair: &mut Pair) -> Vec<Vec<u8>> {
     // Both are asked, so that both have counted the same requests.
     let both = &mut Both { ours: &mut pair.ours.control, theirs: &mut pair.theirs.control };
-    let listed = both.ask([words(&["SELECT", "0"]), words(&["KEYS", "*"])]);
+    let listed = both.ask(vec![select(0), words(&["KEYS", "*"])]);
     let mut keys = names(&listed[1].1);
     keys.truncate(8);
-    let answers = both.ask(keys.iter().map(|key| about(&["DUMP"], key, &[])));
+    let answers = both.ask(keys.iter().map(|key| about(&["DUMP"], key, &[])).collect());
     let payloads = answers.into_iter().filter_map(|(_, theirs)| match theirs {
         Value::Bulk(bytes) if bytes.len() < 3000 && bytes[0] != compare::LARGE_HASH => Some(bytes),
         _ => None,

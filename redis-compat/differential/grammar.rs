@@ -98,7 +98,9 @@ impl Generator {
     pub fn step(&mut self) -> Step {
         if self.left == 0 {
             self.connection = self.chance.below(CONNECTIONS as u64) as usize;
-            self.left = 1 + self.chance.below(40);
+            // Short turns for what connections do to each other, long ones for speed.
+            let longest = if one_in(&mut self.chance, 3) { 8 } else { 150 };
+            self.left = 1 + self.chance.below(longest);
         }
         self.left -= 1;
         loop {

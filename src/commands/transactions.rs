@@ -111,9 +111,11 @@ fn exec(request: &Request, session: &mut Session) -> Outcome {
     let Some(multi) = session.multi.take() else {
         return Err(ErrorReply::fixed("ERR EXEC without MULTI").into());
     };
-    session.touch();
+    session.executing = Some((multi.queue.len(), multi.bytes));
     let reply =
         if multi.is_aborted { Reply::Error(error::EXEC_ABORT) } else { run(request, session, &multi.queue) };
+    session.executing = None;
+    session.touch();
     session.watched.clear(&request.service.store, request.now);
     Ok(reply)
 }
@@ -224,7 +226,10 @@ fn run_inside(
         let outcome = match step.entry.command.handler {
             Handler::Read(handler) => transaction.as_reader(|view| handler(&request, view)),
             Handler::Write(handler) => handler(&request, transaction),
-            Handler::Session(handler) => handler(&request, session),
+            Handler::Session(handler) => {
+                session.publish(); // what came before in this transaction
+                handler(&request, session)
+            }
             Handler::Container => Err(error::SYNTAX.into()),
         };
         note_lookups(request.service, transaction.take_lookups());

@@ -57,6 +57,8 @@ pub struct Session {
     pub library: (String, String),
     /// Commands queued since MULTI.
     pub multi: Option<Box<Multi>>,
+    /// Requests of the transaction that runs now, and their bytes.
+    pub executing: Option<(usize, usize)>,
     /// Keys watched.
     pub watched: Watched,
     /// Whether replies are sent.
@@ -98,6 +100,7 @@ impl Session {
             is_authenticated,
             library: (String::new(), String::new()),
             multi: None,
+            executing: None,
             watched: Watched::default(),
             replies: Replies::On,
             closing: None,
@@ -155,7 +158,7 @@ impl Session {
             database: self.database,
             version: self.version,
             command: self.command,
-            queued: self.multi.as_ref().map(|multi| (multi.queue.len(), multi.bytes)),
+            queued: self.executing.or(self.multi.as_ref().map(|multi| (multi.queue.len(), multi.bytes))),
             is_dirty: self.watched.is_dirty(),
             channels,
             patterns,

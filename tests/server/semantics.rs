@@ -8,6 +8,15 @@ use std::time::Duration;
 const DEBUGGING: &[&str] = &["--enable-debug-command", "yes"];
 
 #[test]
+fn a_transaction_sees_what_it_has_changed_of_its_connection() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    client.check(&[("MULTI", "OK"), ("CLIENT SETNAME me", "QUEUED"), ("CLIENT INFO", "QUEUED")]);
+    let replies = client.line("EXEC");
+    assert!(replies.contains(" name=me ") && replies.contains(" multi=2 "), "{replies}");
+}
+
+#[test]
 fn a_setting_counts_for_the_next_command_of_the_same_pipeline() {
     let server = Server::start(&[]);
     let mut client = server.connect();
