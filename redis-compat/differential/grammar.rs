@@ -244,13 +244,17 @@ impl Generator {
                 }
             }
             ArgumentKind::Key => words.push(values::key(chance, spec.group.name())),
-            _ => words.push(self.word(argument)),
+            _ => words.push(self.word(argument, spec)),
         }
     }
 
-    fn word(&mut self, argument: &Argument) -> Vec<u8> {
+    fn word(&mut self, argument: &Argument, spec: &Spec) -> Vec<u8> {
         let chance = &mut self.chance;
         match argument.name {
+            "value" if spec.group == Group::Server => return values::setting(chance),
+            "value" if spec.group == Group::Bitmap && !one_in(chance, 3) => {
+                return chance.below(2).to_string().into_bytes();
+            }
             "serialized-value" if !self.payloads.is_empty() && !one_in(chance, 8) => {
                 let mut payload = pick(chance, &self.payloads).clone();
                 if one_in(chance, 10) {

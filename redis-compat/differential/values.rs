@@ -104,26 +104,8 @@ const DOUBLES: &[&str] = &[
     "1_0",
 ];
 
-const TEXTS: &[&str] = &[
-    "allkeys-lfu",
-    "noeviction",
-    "KEA",
-    "yes",
-    "no",
-    "64mb",
-    "",
-    "a",
-    "b",
-    "foo",
-    "bar",
-    "ohmytext",
-    "mynewtext",
-    "abc\0def",
-    "\r\n",
-    "a b",
-    "\"",
-    "ä",
-];
+const TEXTS: &[&str] =
+    &["", "a", "b", "foo", "bar", "ohmytext", "mynewtext", "abc\0def", "\r\n", "a b", "\"", "ä"];
 
 const PATTERNS: &[&str] = &[
     "*", "", "?", "s*", "h*", "*1", "[sh]*", "[^s]*", "[a-h]?1", "[z-a]*", "[", "[a", "[]", "\\*", "\\",
@@ -277,6 +259,32 @@ pub fn pattern(chance: &mut Chance) -> Vec<u8> {
 /// A Unix time in seconds or milliseconds, none of them near the present.
 pub fn unix_time(chance: &mut Chance) -> Vec<u8> {
     if one_in(chance, 10) { integer(chance) } else { pick(chance, TIMES).as_bytes().to_vec() }
+}
+
+/// A value of a parameter, right for some and wrong for others.
+pub fn setting(chance: &mut Chance) -> Vec<u8> {
+    const VALUES: &[&str] = &[
+        "0",
+        "1",
+        "2",
+        "8",
+        "16",
+        "64",
+        "512",
+        "-1",
+        "64mb",
+        "yes",
+        "no",
+        "KEA",
+        "Kgx$",
+        "",
+        "nope",
+        "noeviction",
+        "allkeys-lru",
+        "allkeys-lfu",
+        "volatile-ttl",
+    ];
+    if one_in(chance, 8) { integer(chance) } else { pick(chance, VALUES).as_bytes().to_vec() }
 }
 
 /// Any bytes: what encodings and limits turn on.
