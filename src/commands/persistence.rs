@@ -66,24 +66,27 @@ fn save(request: &Request, _: &mut Session) -> Outcome {
     }
 }
 
-fn bgsave(request: &Request, _: &mut Session) -> Outcome {
+fn bgsave(request: &Request, session: &mut Session) -> Outcome {
     let mut words = request.args.cursor(1);
-    let waits = words.eat("SCHEDULE");
+    let waits = words.eat("SCHEDULE") || session.executing.is_some();
     if !words.is_done() {
         return Err(error::SYNTAX.into());
     }
     match save_in_background(request.service, Kind::Save, waits)? {
-        Begun::Now => Ok(Reply::Simple("Background saving started")),
-        Begun::Scheduled => Ok(Reply::Simple("Background saving scheduled")),
+        // Redis forks after EXEC, and says so.
+        Begun::Now if !session.executing.is_some() => Ok(Reply::Simple("Background saving started")),
+        Begun::Now | Begun::Scheduled => Ok(Reply::Simple("Background saving scheduled")),
         Begun::Refused(Kind::Save) => Err(IN_PROGRESS.into()),
         Begun::Refused(Kind::Rewrite) => Err(REWRITE_RUNS.into()),
     }
 }
 
-fn bgrewriteaof(request: &Request, _: &mut Session) -> Outcome {
+fn bgrewriteaof(request: &Request, session: &mut Session) -> Outcome {
     match save_in_background(request.service, Kind::Rewrite, true)? {
-        Begun::Now => Ok(Reply::Simple("Background append only file rewriting started")),
-        Begun::Scheduled => Ok(Reply::Simple("Background append only file rewriting scheduled")),
+        Begun::Now if !session.executing.is_some() => {
+            Ok(Reply::Simple("Background append only file rewriting started"))
+        }
+        Begun::Now | Begun::Scheduled => Ok(Reply::Simple("Background append only file rewriting scheduled")),
         Begun::Refused(_) => Err(REWRITE_IN_PROGRESS.into()),
     }
 }

@@ -152,8 +152,8 @@ fn run(request: &Request, session: &mut Session, queue: &[Queued]) -> Reply {
             return Ok(Reply::NullArray);
         }
         replies = run_inside(request, session, &steps, &mut transaction)?;
-        note_expired(request.service, transaction.expired());
         transaction.admit(steps.iter().any(|step| step.entry.command.spec.flags.has(DENYOOM)))?;
+        note_expired(request.service, transaction.expired());
         position = transaction.commit();
         Ok(Reply::Ok)
     });

@@ -90,6 +90,10 @@ fn a_rewrite_does_not_keep_from_saving() {
     }
     while !client.line("INFO persistence").contains("aof_rewrite_in_progress:0") {}
     client.check(&[("BGSAVE", "Background saving started")]);
+    while !client.line("INFO persistence").contains("rdb_bgsave_in_progress:0") {}
+    client.check(&[("MULTI", "OK"), ("BGSAVE", "QUEUED"), ("BGREWRITEAOF", "QUEUED")]);
+    let scheduled = "[Background saving scheduled Background append only file rewriting scheduled]";
+    client.check(&[("EXEC", scheduled)]);
 }
 
 #[test]
