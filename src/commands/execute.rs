@@ -116,8 +116,8 @@ fn run(
                     note_lookups(request.service, transaction.take_lookups());
                 }
                 let reply = outcome.inspect_err(|failure| *ticket = enter(failure, request, session))?;
-                note_expired(request.service, transaction.expired());
                 transaction.admit(command.spec.flags.has(flag::DENYOOM))?;
+                note_expired(request.service, transaction.expired());
                 position = transaction.commit();
                 Ok(reply)
             });

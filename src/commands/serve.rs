@@ -105,8 +105,8 @@ fn run_once(command: &Command, request: &Request, waits: bool, position: &mut u6
                 transaction.wait_for_disk();
             }
             let reply = handler(request, &mut transaction)?;
-            note_expired(request.service, transaction.expired());
             transaction.admit(command.spec.flags.has(flag::DENYOOM))?;
+            note_expired(request.service, transaction.expired());
             *position = transaction.commit();
             Ok(reply)
         }
