@@ -4,10 +4,13 @@
 //! the next byte literal in its own case, and a text without bytes is matched by an empty pattern and by `*` alone.
 //!
 //! Every element but `*` takes exactly one byte, so only the last `*` ever needs to be tried again: two positions, no
-//! recursion, at most pattern length × text length steps, and [`MAX_RETRIES`] ends even that.
+//! recursion, at most pattern length × text length steps, and [`STEPS_MAX`] ends even that.
 
-/// How often the last `*` is tried again before the answer is "no match". Honest patterns stay far below.
-const MAX_RETRIES: u32 = 1 << 20;
+/// Bytes of the pattern that are looked at before the answer is "no match", besides [`STEPS_A_BYTE`] for each byte of the text.
+/// Honest patterns stay far below; a pattern and a key of megabytes would hold up everybody for minutes.
+const STEPS_MAX: usize = 1 << 24;
+/// See [`STEPS_MAX`].
+const STEPS_A_BYTE: usize = 8;
 
 /// More `*` than this match nothing, as in Redis, which goes one level deeper for each.
 const STARS_MAX: u32 = 1000;
@@ -19,7 +22,7 @@ pub fn matches(pattern: &[u8], text: &[u8], ignore_case: bool) -> bool {
     }
     let (mut at, mut position) = (0, 0);
     let mut last_star: Option<(usize, usize)> = None; // element after the star, text position it was tried at
-    let (mut retries, mut stars) = (0, 0);
+    let (mut steps, mut stars) = (STEPS_MAX + STEPS_A_BYTE * text.len(), 0);
     while position < text.len() {
         if pattern.get(at) == Some(&b'*') {
             at += 1;
@@ -33,16 +36,19 @@ pub fn matches(pattern: &[u8], text: &[u8], ignore_case: bool) -> bool {
             last_star = Some((at, position));
             continue;
         }
-        if let Some(next) = element(&pattern[at..], text[position], ignore_case) {
-            at += next;
+        let (len, takes) = element(&pattern[at..], text[position], ignore_case);
+        if takes {
+            at += len;
             position += 1;
+        }
+        steps = steps.saturating_sub(len.max(1));
+        if steps == 0 {
+            return false;
+        }
+        if takes {
             continue;
         }
         let Some((element_after_star, tried)) = last_star else { return false };
-        retries += 1;
-        if retries > MAX_RETRIES {
-            return false;
-        }
         (at, position) = (element_after_star, tried + 1);
         last_star = Some((at, position));
     }
@@ -54,14 +60,15 @@ pub fn is_literal(pattern: &[u8]) -> bool {
     !pattern.iter().any(|byte| matches!(byte, b'*' | b'?' | b'[' | b'\\'))
 }
 
-/// Length of the element at the start of `pattern` if it takes `byte`.
+/// Length of the element at the start of `pattern`, and whether it takes `byte`.
 #[inline]
-fn element(pattern: &[u8], byte: u8, ignore_case: bool) -> Option<usize> {
-    match *pattern.first()? {
-        b'?' => Some(1),
-        b'[' => class(pattern, byte, ignore_case),
-        b'\\' if pattern.len() > 1 => same(pattern[1], byte, ignore_case).then_some(2),
-        literal => same(literal, byte, ignore_case).then_some(1),
+fn element(pattern: &[u8], byte: u8, ignore_case: bool) -> (usize, bool) {
+    match *pattern {
+        [] => (0, false),
+        [b'?', ..] => (1, true),
+        [b'[', ..] => class(pattern, byte, ignore_case),
+        [b'\\', literal, ..] => (2, same(literal, byte, ignore_case)),
+        [literal, ..] => (1, same(literal, byte, ignore_case)),
     }
 }
 
@@ -70,8 +77,8 @@ fn same(a: u8, b: u8, ignore_case: bool) -> bool {
     a == b || (ignore_case && a.eq_ignore_ascii_case(&b))
 }
 
-/// Length of the bracket expression at the start of `pattern` if it takes `byte`.
-fn class(pattern: &[u8], byte: u8, ignore_case: bool) -> Option<usize> {
+/// Length of the bracket expression at the start of `pattern`, and whether it takes `byte`.
+fn class(pattern: &[u8], byte: u8, ignore_case: bool) -> (usize, bool) {
     let negated = pattern.get(1) == Some(&b'^');
     let mut at = if negated { 2 } else { 1 };
     let mut found = false;
@@ -96,7 +103,7 @@ fn class(pattern: &[u8], byte: u8, ignore_case: bool) -> Option<usize> {
             }
         }
     }
-    (found != negated).then_some(at)
+    (at, found != negated)
 }
 
 fn in_range(from: u8, to: u8, byte: u8, ignore_case: bool) -> bool {
@@ -182,5 +189,16 @@ mod tests {
         assert!(!matches(&pattern, &text, false));
         let pattern = [b"*".to_vec(), vec![b'a'; 2500], b"b".to_vec()].concat();
         assert!(!matches(&pattern, &text, false));
+    }
+
+    #[test]
+    fn a_pattern_and_a_text_of_megabytes_end_soon() {
+        let text = vec![b'a'; 2 << 20];
+        let classes = [b"*[".to_vec(), vec![b'x'; 1 << 20], b"]".to_vec()].concat();
+        assert!(!matches(&classes, &text, false));
+        let run = [b"*".to_vec(), vec![b'a'; 1 << 20], b"b".to_vec()].concat();
+        assert!(!matches(&run, &text, false));
+        let far = [text, b"b".to_vec()].concat();
+        assert!(matches(b"*b", &far, false) && matches(b"*a[^a]", &far, false));
     }
 }
