@@ -192,7 +192,10 @@ fn several_words(words: &[&[u8]], known: &[&str]) -> Result<Vec<u8>, String> {
     Ok(if shown.is_empty() { known[0].as_bytes().to_vec() } else { shown.join(" ").into_bytes() })
 }
 
+/// A word with spaces in it counts as several, because that is how it is shown.
 fn list(words: &[&[u8]], max: usize) -> Result<Vec<u8>, String> {
+    let words = words.iter().flat_map(|word| word.split(|byte| *byte == b' '));
+    let words: Vec<&[u8]> = words.filter(|word| !word.is_empty()).collect();
     if words.len() > max {
         return Err("Too many bind addresses specified.".to_owned());
     }
@@ -324,6 +327,9 @@ fn primary(words: &[&[u8]]) -> Result<Vec<u8>, String> {
     let &[host, port] = words else { return Err("wrong number of arguments".to_owned()) };
     if host.eq_ignore_ascii_case(b"no") && port.eq_ignore_ascii_case(b"one") {
         return Ok(Vec::new());
+    }
+    if host.is_empty() || host.contains(&b' ') {
+        return Err("Invalid master host".to_owned());
     }
     if number::parse_i64(port).is_none_or(|port| !(0..=65_535).contains(&port)) {
         return Err("Invalid master port".to_owned());

@@ -192,6 +192,18 @@ fn values_are_shown_as_redis_shows_them() {
 }
 
 #[test]
+fn a_list_is_read_as_it_is_shown() {
+    let shown = |words: &[&[u8]]| {
+        let arguments = vec![[&[&b"bind"[..]], words].concat().into_iter().map(<[u8]>::to_vec).collect()];
+        let loaded = Parameters::load(&Sources { arguments, ..Sources::default() });
+        loaded.map(|loaded| value(&loaded.parameters, "bind")).map_err(|error| error.to_string())
+    };
+    assert_eq!(shown(&[b"a  b", b"c"]), Ok("a b c".to_owned()));
+    assert_eq!(shown(&[b""]), Ok(String::new()));
+    assert!(shown(&[b"1 2 3 4 5 6 7 8 9", b"1 2 3 4 5 6 7 8 9"]).is_err());
+}
+
+#[test]
 fn what_cannot_be_put_into_force_is_not_set() {
     let parameters = Parameters::default();
     let error = parameters.set(&[(b"timeout", b"5"), (b"port", b"7000")], true, |settings, changed| {

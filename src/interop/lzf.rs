@@ -14,7 +14,8 @@ const LITERALS_MAX: usize = 32;
 const MATCH_MAX: usize = 264;
 /// Three compressed bytes give 264 at most: what claims more is not worth allocating for.
 const RATIO_MAX: usize = MATCH_MAX / 3;
-const TABLE_BITS: u32 = 14;
+/// Bits of a place in the table, by the length of the input: a short one must not pay for clearing a large table.
+const TABLE_BITS: (u32, u32) = (6, 14);
 
 /// Decompresses `input` to exactly `length` bytes; `None` if it is not what it claims to be.
 pub fn decompress(input: &[u8], length: usize) -> Option<Vec<u8>> {
@@ -66,12 +67,13 @@ fn copy_back(out: &mut Vec<u8>, back: usize, len: usize) -> Option<()> {
 /// Compresses `input`; `None` if the result would be longer than `max`.
 pub fn compress(input: &[u8], max: usize) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(max.min(input.len()));
-    let mut table = vec![0_u32; 1 << TABLE_BITS]; // position + 1 of the last group with this hash
+    let bits = (usize::BITS - input.len().leading_zeros()).clamp(TABLE_BITS.0, TABLE_BITS.1);
+    let mut table = vec![0_u32; 1 << bits]; // position + 1 of the last group with this hash
     let mut literals_from = 0;
     let mut at = 0;
     while let Some(group) = input.get(at..at + 3) {
         let value = u32::from(group[0]) << 16 | u32::from(group[1]) << 8 | u32::from(group[2]);
-        let slot = &mut table[(value.wrapping_mul(2_654_435_761) >> (32 - TABLE_BITS)) as usize];
+        let slot = &mut table[(value.wrapping_mul(2_654_435_761) >> (32 - bits)) as usize];
         let candidate = (*slot as usize).checked_sub(1).filter(|&candidate| at - candidate <= WINDOW);
         *slot = u32::try_from(at + 1).ok()?;
         let len = candidate.map_or(0, |candidate| common_len(&input[candidate..], &input[at..]));
