@@ -26,6 +26,13 @@ fn is_heavy(args: &Args) -> bool {
     (is(0, "DEBUG") && (is(1, "SLEEP") || last_may_be_large)) || (is(0, "HRANDFIELD") && last_may_be_large)
 }
 
+/// Whether EXEC would have a reply too few, or too many, because of this command; redis-server does the same.
+fn breaks_exec(args: &Args, is_queued: bool) -> bool {
+    let is =
+        |at: usize, word: &str| args.get(at).is_some_and(|found| found.eq_ignore_ascii_case(word.as_bytes()));
+    is_queued && ((is(0, "CLIENT") && is(1, "REPLY")) || (is(0, "DEBUG") && is(1, "PROTOCOL")))
+}
+
 /// Asserts that `bytes` are one reply, with pushes before it at most; none if the client is to be let go.
 fn is_one_reply(bytes: &[u8], is_closing: bool, args: &Args) {
     let words: Vec<_> = args.from(0).map(String::from_utf8_lossy).collect();
@@ -50,7 +57,7 @@ pub fn check(data: &[u8]) {
             Ok(Step::Empty(len)) => len,
             Ok(Step::Command(len)) => {
                 let args = parser.args(rest);
-                if !is_heavy(&args) {
+                if !is_heavy(&args) && !breaks_exec(&args, node.session.multi.is_some()) {
                     let reply = node.run(args);
                     let is_closing = node.session.closing.is_some();
                     is_one_reply(&reply, is_closing, &args);
