@@ -12,6 +12,7 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    larder::base::crash_point::arm();
     let sources = match cli::read(std::env::args_os().skip(1), std::env::vars_os()) {
         Invocation::Serve(sources) => sources,
         Invocation::Print(text) => {

@@ -3,6 +3,7 @@
 //! Start: configuration, log, store (recovered), the store's threads, the housekeeper, client threads.
 //! Stop, in the opposite order: clients end after their turn, the journal is synced, a checkpoint unless it is unwanted, the threads.
 
+use crate::base::crash_point;
 use crate::config::Parameters;
 use crate::config::load::Loaded;
 use crate::observability::logging::{self, Format};
@@ -74,7 +75,9 @@ pub fn run(loaded: Loaded) -> Result<(), StartError> {
     if housekeeper.join().is_err() {
         tracing::error!("the housekeeper ended by a panic");
     }
+    crash_point::pass("stop-before-sync");
     let synced = store.sync();
+    crash_point::pass("stop-before-checkpoint");
     if !service.stop.is_without_save()
         && let Err(error) = store.checkpoint_before(Instant::now() + CHECKPOINT_AT_STOP_MAX)
     {

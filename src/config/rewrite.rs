@@ -5,7 +5,7 @@ use super::default_value;
 use super::file::{quote, split_words};
 use super::kind::{BUFFER_CLASSES, Kind, read_buffer_limits};
 use super::table::{self, PARAMETERS, Parameter};
-use crate::base::number;
+use crate::base::{crash_point, number};
 use std::io::Write;
 use std::path::Path;
 
@@ -23,7 +23,13 @@ pub fn file(path: &Path, values: &[Vec<u8>]) -> std::io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let temporary = folder.join(format!("{name}.{}.tmp", std::process::id()));
-    let written = write_synced(&temporary, path, &new).and_then(|()| std::fs::rename(&temporary, path));
+    let rename = || {
+        crash_point::pass("config-before-rename");
+        std::fs::rename(&temporary, path)?;
+        crash_point::pass("config-after-rename");
+        Ok(())
+    };
+    let written = write_synced(&temporary, path, &new).and_then(|()| rename());
     if written.is_err() {
         let _ = std::fs::remove_file(&temporary);
         return written;

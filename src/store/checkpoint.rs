@@ -20,6 +20,7 @@ use super::row::{self, Kind};
 use super::table::{Cell, Dirty, Generation};
 use super::tree::{Batch, State, Tree, TreeError};
 use crate::base::blob::Blob;
+use crate::base::crash_point;
 use crate::base::ids::{Lsn, PartitionId, Uid};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -71,6 +72,7 @@ impl Store {
         };
         let _one_at_a_time = self.writing[index].lock();
         let Some(collected) = self.collect(index) else { return Ok(Checkpointed::default()) };
+        crash_point::pass("checkpoint-collected");
         let write = journal
             .sync_to(collected.position)
             .map_err(|JournalError(text)| TreeError(text))
@@ -86,11 +88,13 @@ impl Store {
         };
         self.finish(index, tree, collected.generation);
         self.forget_dropped(index, &collected.dropped);
+        crash_point::pass("checkpoint-done");
         Ok(Checkpointed { rows: collected.keys.len() + collected.items.len(), elapsed: begun.elapsed() })
     }
 
     fn collect(&self, index: usize) -> Option<Collected> {
         let (mut collected, frozen) = self.freeze(index)?;
+        crash_point::pass("checkpoint-frozen");
         for (database, rows) in &frozen {
             for from in (0..rows.len()).step_by(SLICE_ROWS) {
                 collect_slice(&self.partitions[index].lock(), &mut collected, *database, rows, from);

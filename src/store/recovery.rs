@@ -16,6 +16,7 @@ use super::repair::Report;
 use super::row;
 use super::tree::{self, Environment, Tree, TreeError, WHAT_TO_DO};
 use super::{Interrupt, deadlines, table, watch};
+use crate::base::crash_point;
 use crate::base::ids::{Epoch, Lsn, PartitionId};
 use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, flock};
@@ -112,7 +113,9 @@ pub fn open(folder: &Path, partitions: u16, databases: u16) -> Result<Opened, Op
         }
         let made = std::fs::create_dir(&journal_folder).and_then(|()| sync_folder(folder));
         made.map_err(|error| failed("create", &journal_folder, &error))?;
+        crash_point::pass("journal-after-make");
     }
+    crash_point::pass("recovery-trees-open");
     let (recovered, replayed) = replay_journal(&journal_folder, &mut opened)?;
     if known && recovered.last_segment.is_none() {
         return Err(is_lost());
@@ -122,6 +125,7 @@ pub fn open(folder: &Path, partitions: u16, databases: u16) -> Result<Opened, Op
             return Err(lacks_transactions(partition, lsn));
         }
     }
+    crash_point::pass("recovery-done");
     let partitions = opened.into_iter().map(Mutex::new).collect();
     Ok(Opened { manifest, partitions, environments, recovered, replayed })
 }
@@ -142,7 +146,9 @@ fn make_partitions(folder: &Path, count: u16) -> Result<(), OpenError> {
         let path = unfinished.join(format!("{id:04}"));
         drop(Environment::open(&path, tree::map_bytes(count))?);
     }
+    crash_point::pass("partitions-before-rename");
     let named = sync_folder(&unfinished).and_then(|()| std::fs::rename(&unfinished, &path));
+    crash_point::pass("partitions-after-rename");
     named.and_then(|()| sync_folder(folder)).map_err(|error| failed("create", &path, &error))
 }
 
@@ -333,9 +339,11 @@ pub fn open_manifest(folder: &Path, partitions: u16) -> Result<Manifest, OpenErr
     if !is_whole && !is_made {
         let node = new_node_id();
         let text = manifest_text(partitions, &node);
+        crash_point::pass("manifest-before-write");
         let write = file.set_len(0).and_then(|()| file.write_all_at(text.as_bytes(), 0));
         let synced = write.and_then(|()| file.sync_all()).and_then(|()| sync_folder(folder));
         synced.map_err(|error| failed("write", &path, &error))?;
+        crash_point::pass("manifest-after-write");
         return Ok(Manifest { partitions, node, _lock: file });
     }
     let value = |name: &str| {

@@ -9,7 +9,6 @@ mod clients;
 mod configuration;
 mod connections;
 mod differential;
-mod durability;
 mod limits;
 mod observability;
 mod protocol;

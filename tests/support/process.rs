@@ -212,6 +212,24 @@ impl Server {
         self.wait_ready().unwrap_or_else(|why| panic!("{why}"));
     }
 
+    /// Starts it again, with this environment variable for once, and waits until it ends by itself. For starts that must not succeed.
+    pub fn start_to_end(&mut self, variable: (&str, &str)) -> ExitStatus {
+        self.spawn_with(variable);
+        self.wait_end()
+    }
+
+    /// Starts it again on the same folder, with this environment variable for once. Whether it is ready: it may have ended.
+    pub fn start_again_with(&mut self, variable: (&str, &str)) -> bool {
+        self.spawn_with(variable);
+        self.wait_ready().is_ok()
+    }
+
+    fn spawn_with(&mut self, (name, value): (&str, &str)) {
+        assert!(self.process.try_wait().expect("the process is ours").is_some(), "it still runs");
+        let launch = self.launch.clone().variable(name, value);
+        self.process = spawn(&self.program, self.port, self.folder.path(), &launch);
+    }
+
     /// The number of its process.
     pub fn process_id(&self) -> u32 {
         self.process.id()
@@ -235,8 +253,15 @@ impl Drop for Server {
 }
 
 /// Variables that mean something to the tests: to the server each `LARDER_` variable is a directive.
-const OURS: [&str; 6] =
-    ["LARDER_SEED", "LARDER_SECONDS", "LARDER_KEEP_GOING", "LARDER_TEST_BINARY", "TEST_PORTS", "LARDER_LONG"];
+const OURS: [&str; 7] = [
+    "LARDER_KILLS",
+    "LARDER_SEED",
+    "LARDER_SECONDS",
+    "LARDER_KEEP_GOING",
+    "LARDER_TEST_BINARY",
+    "TEST_PORTS",
+    "LARDER_LONG",
+];
 
 /// A command that runs a server and sees none of our variables.
 fn server_command(program: &Path) -> Command {

@@ -6,6 +6,7 @@
 use super::JournalError;
 use super::record::{MARK, Section, decode_mark, decode_payload, has_form, only_partition};
 use super::segment::{self, HEADER_BYTES, failed};
+use crate::base::crash_point;
 use crate::base::ids::PartitionId;
 use crate::store::tree::WHAT_TO_DO;
 use memchr::memmem;
@@ -109,6 +110,7 @@ fn cut_tail(folder: &Path, segments: &[u64], found: &Recovered) -> Result<u64, J
         }
         cut += (bytes.len() - keeps) as u64;
     }
+    crash_point::pass("recovery-before-cut");
     // From the end, so that at any time what is there is what a power loss may leave.
     for &start in segments.iter().skip(usize::from(keeps_first)).rev() {
         let path = segment::path(folder, start);
@@ -123,6 +125,7 @@ fn cut_tail(folder: &Path, segments: &[u64], found: &Recovered) -> Result<u64, J
         let len = HEADER_BYTES + found.end - segments[0];
         file.set_len(len).and_then(|()| file.sync_all()).map_err(|error| failed("cut", &path, &error))?;
     }
+    crash_point::pass("recovery-after-cut");
     Ok(cut)
 }
 
@@ -156,6 +159,7 @@ fn read_segment(
         let position = start + at as u64 - HEADER_BYTES;
         let is_mark = decode_mark(payload, position).is_some();
         at += 8 + len;
+        crash_point::pass("recovery-before-record");
         if is_mark {
             *marked = start + at as u64 - HEADER_BYTES;
         } else {

@@ -3,6 +3,7 @@
 use super::record::put_mark;
 use super::segment::{self, HEADER_BYTES};
 use super::{JournalError, Recovered};
+use crate::base::crash_point;
 use parking_lot::{Condvar, Mutex};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -269,7 +270,9 @@ impl Journal {
             self.roll(current)?;
         }
         let offset = HEADER_BYTES + current.end - current.start;
+        crash_point::pass("journal-before-write");
         let written = current.file.write_all_at(bytes, offset);
+        crash_point::pass("journal-after-write");
         written
             .map_err(|error| segment::failed("write", &segment::path(&self.folder, current.start), &error))?;
         current.end += bytes.len() as u64;
@@ -279,7 +282,9 @@ impl Journal {
 
     /// Goes on in a new segment.
     fn roll(&self, current: &mut Current) -> Result<(), JournalError> {
+        crash_point::pass("segment-before-make");
         let file = segment::create(&self.folder, current.end)?;
+        crash_point::pass("segment-after-make");
         let old = std::mem::replace(&mut current.file, Arc::new(file));
         // What was reserved behind its last record is given back.
         if let Err(error) = old.set_len(HEADER_BYTES + current.end - current.start) {
@@ -329,6 +334,7 @@ impl Journal {
             current.syncing_since = current.unsynced_since.take();
             (files, current.end)
         };
+        crash_point::pass("journal-before-sync");
         for file in files {
             if let Err(error) = file.sync_data() {
                 let error = segment::failed("sync the journal in", &self.folder, &error);
@@ -340,6 +346,7 @@ impl Journal {
                 return Err(error);
             }
         }
+        crash_point::pass("journal-after-sync");
         self.on_disk.fetch_max(end, Ordering::AcqRel);
         self.synced.fetch_max(end, Ordering::AcqRel);
         self.current.lock().syncing_since = None;
@@ -347,6 +354,7 @@ impl Journal {
         if let Some(tell) = &*self.after_sync.lock() {
             tell(end);
         }
+        crash_point::pass("journal-before-mark");
         self.mark_synced(end);
         Ok(())
     }
@@ -362,7 +370,10 @@ impl Journal {
         let bytes = std::mem::take(&mut *buffer);
         drop(buffer);
         if self.write_bytes(&mut current, &bytes).is_err() {
-            *self.buffer.lock() = bytes; // no transaction waits for it; the next write takes it along
+            // No transaction waits for it; the next write takes it along, in front of what came in meanwhile.
+            let mut buffer = self.buffer.lock();
+            let after = std::mem::replace(&mut *buffer, bytes);
+            buffer.extend_from_slice(&after);
             return;
         }
         current.unsynced_since = None;
@@ -491,7 +502,9 @@ impl Journal {
         self.sync_now()?;
         for pair in needless {
             let path = segment::path(&self.folder, pair[0]);
+            crash_point::pass("segment-before-drop");
             std::fs::remove_file(&path).map_err(|error| segment::failed("remove", &path, &error))?;
+            crash_point::pass("segment-after-drop");
             self.first_segment.store(pair[1], Ordering::Release);
         }
         Ok(())

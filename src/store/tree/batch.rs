@@ -2,6 +2,7 @@
 
 use super::{Environment, META, Rows, TreeError};
 use crate::base::blob::Blob;
+use crate::base::crash_point;
 use crate::base::ids::{Epoch, Lsn, Uid};
 use crate::store::order::{self, LONGEST_PLAIN, SHORTENED};
 use crate::store::partition::Counters;
@@ -116,8 +117,12 @@ impl Environment {
             self.garbage.put(&mut transaction, &id.to_be_bytes(), &[])?;
         }
         self.meta.put(&mut transaction, STATE_KEY, &batch.state.encode())?;
+        crash_point::pass("checkpoint-before-commit");
         transaction.commit()?;
-        self.record_commit()
+        crash_point::pass("checkpoint-after-commit");
+        self.record_commit()?;
+        crash_point::pass("checkpoint-recorded");
+        Ok(())
     }
 
     /// Removes up to `budget` rows that are nobody's. Returns whether there may be more.
@@ -139,7 +144,9 @@ impl Environment {
         if done {
             self.garbage.delete(&mut transaction, &prefix)?;
         }
+        crash_point::pass("garbage-before-commit");
         transaction.commit()?;
+        crash_point::pass("garbage-after-commit");
         self.record_commit()?;
         Ok(true)
     }

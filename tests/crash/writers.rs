@@ -1,51 +1,11 @@
-//! What was acknowledged before `kill -9` is there after the next start, and nothing else is.
+//! Clients that write until their connection breaks, remember what was acknowledged, and look for it afterwards.
 //!
-//! Writers on connections of their own, each on keys of its own, send pipelined commands and note what was acknowledged.
-//! At a random moment under load the process is killed. Commands of one connection are stored in their order, so
-//! after the restart a key must be in the state the last acknowledged command left, or that of a later one whose reply
-//! did not come any more; a transaction's keys must be in it together.
+//! Each writes to keys of its own and sends pipelined commands. Commands of one connection are stored in their order, so after
+//! a restart a key must be in the state the last acknowledged command left, or that of a later one whose reply did not come any
+//! more; a transaction's keys must be in it together.
 
 use crate::support::{Chance, Client, Server, Value, now_ms};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::time::Duration;
-
-const ROUNDS: usize = 4;
-const WRITERS: u64 = 6;
-const TINY_CHECKPOINTS: [&str; 4] = ["--checkpoint-journal-size", "1mb", "--checkpoint-age", "1"];
-
-#[test]
-fn nothing_acknowledged_is_lost_with_appendfsync_always() {
-    kill_under_load("always", &["--appendfsync", "always"]);
-}
-
-#[test]
-fn nothing_acknowledged_is_lost_with_appendfsync_everysec() {
-    kill_under_load("everysec", &["--appendfsync", "everysec"]);
-}
-
-#[test]
-fn nothing_acknowledged_is_lost_with_appendfsync_no() {
-    kill_under_load("no", &["--appendfsync", "no"]);
-}
-
-#[test]
-fn nothing_acknowledged_is_lost_while_checkpoints_run() {
-    kill_under_load("checkpoints", &[&["--appendfsync", "everysec"], TINY_CHECKPOINTS.as_slice()].concat());
-}
-
-#[test]
-fn nothing_acknowledged_is_lost_while_checkpoints_run_with_appendfsync_always() {
-    kill_under_load(
-        "checkpoints, always",
-        &[&["--appendfsync", "always"], TINY_CHECKPOINTS.as_slice()].concat(),
-    );
-}
-
-#[test]
-fn nothing_acknowledged_is_lost_with_one_partition_and_one_thread() {
-    let flags = ["--partitions", "1", "--runtime-threads", "1"];
-    kill_under_load("one partition", &[flags.as_slice(), TINY_CHECKPOINTS.as_slice()].concat());
-}
 
 /// What a key holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -190,17 +150,35 @@ fn number(text: &[u8]) -> i64 {
 }
 
 /// One connection's changes: the states acknowledged, and what was sent after that.
-struct Writer {
+pub struct Writer {
     number: u64,
     chance: Chance,
     acknowledged: HashMap<String, State>,
     in_flight: VecDeque<Change>,
-    changes: u64,
+    /// How many changes were acknowledged.
+    pub changes: u64,
 }
 
 impl Writer {
+    /// Writers with keys of their own.
+    pub fn several(count: u64, chance: &mut Chance) -> Vec<Writer> {
+        let mut make = |number| Writer {
+            number,
+            chance: chance.branch(),
+            acknowledged: HashMap::new(),
+            in_flight: VecDeque::new(),
+            changes: 0,
+        };
+        (0..count).map(&mut make).collect()
+    }
+
+    /// How many changes were sent and not acknowledged.
+    pub fn open(&self) -> usize {
+        self.in_flight.len()
+    }
+
     /// Writes until the connection breaks.
-    fn run(&mut self, port: u16) {
+    pub fn run(&mut self, port: u16) {
         let Ok(mut client) = Client::try_connect(port) else { return };
         loop {
             let batch = 1 + self.chance.below(16) as usize;
@@ -294,7 +272,8 @@ fn read_key(client: &mut Client, key: &str) -> State {
     }
 }
 
-fn verify_all(server: &Server, writers: &mut [Writer]) {
+/// Checks all that the writers know, and that nobody else wrote anything.
+pub fn verify_all(server: &Server, writers: &mut [Writer]) {
     let mut client = server.connect();
     for writer in &mut *writers {
         writer.verify(&mut client);
@@ -318,40 +297,4 @@ fn verify_all(server: &Server, writers: &mut [Writer]) {
             break;
         }
     }
-}
-
-fn kill_under_load(name: &str, flags: &[&str]) {
-    let mut chance = Chance::seeded(name);
-    let mut server = Server::start(flags);
-    let mut writers: Vec<Writer> = (0..WRITERS)
-        .map(|number| Writer {
-            number,
-            chance: chance.branch(),
-            acknowledged: HashMap::new(),
-            in_flight: VecDeque::new(),
-            changes: 0,
-        })
-        .collect();
-    for round in 0..ROUNDS {
-        let port = server.port;
-        let pause = Duration::from_millis(100 + chance.below(900));
-        std::thread::scope(|scope| {
-            for writer in &mut writers {
-                scope.spawn(move || writer.run(port));
-            }
-            std::thread::sleep(pause);
-            server.kill();
-        });
-        let open: usize = writers.iter().map(|writer| writer.in_flight.len()).sum();
-        let done: u64 = writers.iter().map(|writer| writer.changes).sum();
-        eprintln!(
-            "{name}, round {round}: killed after {pause:?}; {done} changes acknowledged so far, {open} were not"
-        );
-        assert!(done > 0, "no load, no test");
-        server.start_again();
-        verify_all(&server, &mut writers);
-    }
-    assert!(server.terminate().success(), "an ordered stop ends well");
-    server.start_again();
-    verify_all(&server, &mut writers);
 }
