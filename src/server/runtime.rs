@@ -83,6 +83,9 @@ impl ClientThreads {
             (0..thread_count(&settings)).map(|_| Tasks::new()).collect::<io::Result<_>>()?;
         let listening = Listening::start(service, &settings, all.iter().map(Tasks::acceptor).collect())?;
         let addresses = listening.addresses();
+        if addresses.is_empty() && unix.is_none() {
+            return Err(io::Error::other("no port, address or local socket is configured"));
+        }
         let mut threads = Vec::with_capacity(all.len());
         for (index, tasks) in all.into_iter().enumerate() {
             let (service, unix) = (Arc::clone(service), unix.take());

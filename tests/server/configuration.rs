@@ -16,6 +16,7 @@ fn a_wrong_setting_ends_the_start_with_status_1() {
         (vec!["--port".to_string(), "many".to_string()], "port"),
         (vec!["--maxmemory-policy".to_string(), "sometimes".to_string()], "maxmemory-policy"),
         (vec![file("port 0\nappendfsync perhaps\n")], "appendfsync"),
+        (vec!["--port".to_string(), "0".to_string()], "no port, address or local socket"),
         (vec!["/no/such/file.conf".to_string()], "/no/such/file.conf"),
     ];
     for (arguments, named) in cases {
