@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// A file or folder, whatever it is called just now.
 pub type Node = usize;
@@ -44,6 +45,8 @@ pub enum Event {
     Promise { position: u64 },
     /// A client was told that the transaction behind this journal position is stored.
     Acknowledged { position: u64 },
+    /// A transaction was written to the journal, not before `begun` and not after `done`.
+    Written { position: u64, begun: Instant, done: Instant },
     /// The store was opened.
     Opened,
     /// The process was killed; the kernel keeps what it has and goes on.

@@ -126,7 +126,8 @@ impl<'a> Builder<'a> {
                 let folder = self.folders.entry(*folder).or_default();
                 folder.durable = folder.changes.len();
             }
-            Event::Promise { .. } | Event::Acknowledged { .. } | Event::Opened | Event::Killed => {}
+            Event::Promise { .. } | Event::Acknowledged { .. } | Event::Written { .. } => {}
+            Event::Opened | Event::Killed => {}
         }
     }
 

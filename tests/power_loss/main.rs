@@ -40,6 +40,8 @@ const LOSSES_OF_GENERATION: usize = 8;
 const GENERATIONS: usize = 4;
 /// What one thread does in a generation.
 const STEPS: usize = 160;
+/// Under `everysec` writers wait while the oldest write that is not synced is older than this.
+const MAX_UNSYNCED: Duration = Duration::from_secs(2);
 /// Threads of a generation with several, and transactions of each.
 const WRITERS: usize = 3;
 const TRANSACTIONS: usize = 60;
@@ -72,6 +74,52 @@ fn with_appendfsync_everysec_and_several_threads() {
 #[test]
 fn with_appendfsync_no_and_several_threads() {
     lose_power(Setting { sync: SyncMode::Never, threads: true, lie: None });
+}
+
+/// Of what is written all the time, as much is lost at most as was written in two seconds: then writers wait for the sync.
+#[test]
+fn with_appendfsync_everysec_no_more_than_two_seconds_are_lost() {
+    let setting = Setting { sync: SyncMode::EverySecond, threads: true, lie: None };
+    let (losses, promised) = lose_seconds(setting).unwrap_or_else(|failure| panic!("{failure}"));
+    eprintln!("{losses} losses, {promised} transactions had to be there because of their age");
+    assert!(promised > 0, "the run was too short");
+    let lie = Setting { lie: Some(Lie::JournalNotSynced), ..setting };
+    let failure = lose_seconds(lie).err().expect("without syncs more is lost");
+    assert!(failure.contains("it should be"), "{failure}");
+}
+
+/// Loses power while one thread writes for some seconds. Returns how often, and how many transactions age alone promised.
+fn lose_seconds(setting: Setting) -> Result<(usize, usize), String> {
+    let mut random = StdRng::seed_from_u64(number("LARDER_SEED").unwrap_or(1));
+    let folder = Folder::new();
+    let disk = Disk::watch(&folder.path, setting.lie);
+    let store = Arc::new(workload::open(&folder.path, setting.sync)?);
+    disk.note(Event::Opened);
+    let background = Background::start(&store).map_err(|error| error.to_string())?;
+    let (mut history, start) = (Vec::new(), Instant::now());
+    while start.elapsed() < MAX_UNSYNCED * 2 {
+        let change = Change::Set((0, b"t".to_vec()), history.len().to_string().into_bytes(), None);
+        let committed = workload::commit(&store, vec![change], 0).expect("something changes");
+        let (position, begun) = (committed.position, Instant::now());
+        history.push(committed);
+        store.flush(position).map_err(|error| format!("{error:?}"))?;
+        disk.note(Event::Written { position, begun, done: Instant::now() });
+        std::thread::sleep(Duration::from_millis(2)); // so that the record stays short; nothing waits for this
+    }
+    drop(background);
+    drop(store);
+    let state = disk.finish();
+    let (losses, mut promised) = (20, 0);
+    for _ in 0..losses {
+        let events = random.random_range(state.events.len() / 2..=state.events.len());
+        let image = image::after(&state, events, Loss::Nothing, random.random());
+        let folder = Folder::new();
+        image.lay_out(&folder.path);
+        let bounds = Bounds::after(&state, events, 0, &history);
+        promised += bounds.at_least;
+        survive(setting, &folder.path, &history, bounds, &mut random)?;
+    }
+    Ok((losses, promised))
 }
 
 /// The tests above, each with its share of the losses.
@@ -251,9 +299,23 @@ impl Bounds {
             Event::Promise { position } | Event::Acknowledged { position } => Some(*position),
             _ => None,
         });
-        let at_least = promised.max().map_or(0, |position| count_to(history, position));
+        let by_age = written_long_before(happened);
+        let at_least = promised.max().max(by_age).map_or(0, |position| count_to(history, position));
         Bounds { at_least: at_least.max(before), at_most: history.len(), in_start: false }
     }
+}
+
+/// Behind the last transaction that is older than the last one by more than may be unsynced.
+fn written_long_before(events: &[Event]) -> Option<u64> {
+    let last = events.iter().rev().find_map(|event| match event {
+        Event::Written { begun, .. } => Some(*begun),
+        _ => None,
+    })?;
+    let old = events.iter().filter_map(|event| match event {
+        Event::Written { position, done, .. } if *done + MAX_UNSYNCED < last => Some(*position),
+        _ => None,
+    });
+    old.max()
 }
 
 /// What was found after a loss.

@@ -580,7 +580,7 @@ fn append_record(bytes: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::put_number;
+    use super::super::record::{MARK_BYTES, put_number};
     use super::*;
     use crate::base::ids::{Epoch, Lsn, PartitionId};
     use crate::store::journal::{encode_section, read_all};
@@ -665,6 +665,23 @@ mod tests {
         assert_eq!((found, recovered.end), (vec![1], positions[0]));
         assert_eq!(recovered.cut, positions[2] - positions[0]);
         assert_eq!(lsns(folder.path()).expect("reads").1.cut, 0, "once");
+    }
+
+    #[test]
+    fn a_mark_that_cannot_be_written_is_written_with_the_next_record() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let journal = open(folder.path());
+        journal.write(append(&journal, 1)).expect("writes");
+        let read_only = File::open(segment::path(folder.path(), 0)).expect("opens");
+        let file = std::mem::replace(&mut journal.current.lock().file, Arc::new(read_only));
+        journal.sync_now().expect("what matters is on disk");
+        assert_eq!(journal.buffer.lock().len(), 8 + MARK_BYTES);
+        let position = append(&journal, 2);
+        journal.current.lock().file = file;
+        journal.write(position).expect("writes");
+        drop(journal);
+        let (found, recovered) = lsns(folder.path()).expect("reads");
+        assert_eq!((found, recovered.end, recovered.cut), (vec![1, 2], position, 0));
     }
 
     #[test]
