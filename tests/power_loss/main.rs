@@ -84,7 +84,7 @@ fn with_appendfsync_everysec_no_more_than_two_seconds_are_lost() {
     eprintln!("{losses} losses, {promised} transactions had to be there because of their age");
     assert!(promised > 0, "the run was too short");
     let lie = Setting { lie: Some(Lie::JournalNotSynced), ..setting };
-    let failure = lose_seconds(lie).err().expect("without syncs more is lost");
+    let failure = lose_seconds(lie).expect_err("without syncs more is lost");
     assert!(failure.contains("it should be"), "{failure}");
 }
 

@@ -253,8 +253,10 @@ impl Drop for Server {
 }
 
 /// Variables that mean something to the tests: to the server each `LARDER_` variable is a directive.
-const OURS: [&str; 7] = [
+const OURS: [&str; 9] = [
+    "LARDER_DAMAGES",
     "LARDER_KILLS",
+    "LARDER_LOSSES",
     "LARDER_SEED",
     "LARDER_SECONDS",
     "LARDER_KEEP_GOING",
