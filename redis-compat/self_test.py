@@ -1,12 +1,20 @@
 #!/usr/bin/env python3
-"""Tests of the runner itself: what it reads from the suite's output, and what it calls a difference."""
+"""Tests of the runners themselves: what they read from a suite's output, and what they call a difference."""
 
 import os
+import sys
 import tempfile
 import unittest
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 
 import expected
 import unit
+
+sys.dont_write_bytecode = True
+loader = SourceFileLoader("redis_py", os.path.join(os.path.dirname(os.path.abspath(__file__)), "redis-py"))
+redis_py = module_from_spec(spec_from_loader("redis_py", loader))
+loader.exec_module(redis_py)
 
 LOG = """Testing unit/a
 [ok]: one (3 ms)
@@ -113,6 +121,52 @@ class Comparing(unittest.TestCase):
             expected.write(path, {("external", "unit/a"): tests_of(PLAN)[1]})
             with open(path) as file:
                 self.assertEqual(file.read(), expected.HEAD + PLAN)
+
+
+PY_PLAN = """
+[tests/test_a.py]
+passes in RESP2: 2
+passes in RESP3: 1
+fails: needs more
+  T::test_fails
+  T::test_half[pool]
+fails in RESP3: needs pushes
+  T::test_pushes
+either: waits too shortly
+  T::test_waits
+left out: knows one port only
+  T::test_far
+"""
+PY_OUTCOMES = [("T::test_fails[single]", "failed", "why"), ("T::test_fails[pool]", "failed", "why"),
+               ("T::test_half[single]", "passed", ""), ("T::test_half[pool]", "failed", "why"),
+               ("T::test_pushes", "failed", "why"), ("T::test_waits", "passed", ""), ("T::test_old", "skipped", "")]
+
+
+class ComparingRedisPy(unittest.TestCase):
+    def differences(self, outcomes, protocol=3):
+        with tempfile.NamedTemporaryFile("w") as file:
+            file.write(PY_PLAN)
+            file.flush()
+            plan = redis_py.read_expected(file.name)["tests/test_a.py"]
+        self.assertEqual(list(plan.left_out), ["T::test_far"])
+        return plan.differences(protocol, outcomes)
+
+    def test_what_is_expected_is_no_difference(self):
+        self.assertEqual(self.differences(PY_OUTCOMES), [])
+        in_resp2 = [(name, "passed" if "pushes" in name else outcome, why) for name, outcome, why in PY_OUTCOMES]
+        self.assertEqual(self.differences(in_resp2, protocol=2), [])
+        waits_longer = [(name, "failed" if "waits" in name else outcome, why) for name, outcome, why in PY_OUTCOMES]
+        self.assertEqual(self.differences(waits_longer), [])
+
+    def test_each_way_to_differ_is_told(self):
+        for name, outcome, told in [
+            ("T::test_half[single]", "failed", "does not pass: T::test_half[single]: why"),
+            ("T::test_half[pool]", "passed", "passes, but is expected to fail: T::test_half[pool]"),
+            ("T::test_half[single]", "skipped", "0 tests pass, not 1"),
+            ("T::test_pushes", "skipped", "did not fail, or did not run: T::test_pushes"),
+        ]:
+            outcomes = [(test, outcome if test == name else before, "why") for test, before, _ in PY_OUTCOMES]
+            self.assertIn(told, self.differences(outcomes))
 
 
 if __name__ == "__main__":
