@@ -33,12 +33,16 @@ enum Meaning {
     UnixSeconds,
     /// A Unix time in milliseconds.
     UnixMilliseconds,
-    /// How long the command may wait, in seconds or milliseconds.
+    /// How long the command may wait, in milliseconds.
     Timeout,
+    /// The same in seconds and parts of one.
+    TimeoutSeconds,
 }
 
 fn meaning(argument: &Argument) -> Option<Meaning> {
     match (argument.kind, argument.name) {
+        _ if argument.token == "BLOCK" => Some(Meaning::Timeout),
+        (ArgumentKind::Double, "timeout") => Some(Meaning::TimeoutSeconds),
         (ArgumentKind::Integer, "seconds") => Some(Meaning::Seconds),
         (ArgumentKind::Integer, "milliseconds" | "ttl") => Some(Meaning::Milliseconds),
         (ArgumentKind::UnixTime, "unix-time-seconds") => Some(Meaning::UnixSeconds),
@@ -97,11 +101,9 @@ pub fn apply(chance: &mut Chance, spec: &'static Spec, words: &mut [Vec<u8>], ma
 pub fn is_harmless(words: &[Vec<u8>]) -> bool {
     let Some(entry) = rules::entry_of(words) else { return true };
     bounded_words(&entry.command.spec, words).into_iter().all(|(index, meaning)| {
-        match number(&words[index]) {
-            Some(value) if meaning == Meaning::Timeout => value < 0 || (1..=10).contains(&value),
-            Some(value) => value <= 0 || value >= nearest(meaning),
-            None => true,
-        }
+        let word = &words[index];
+        !waits_too_long(meaning, word)
+            && number(word).is_none_or(|value| value <= 0 || value >= nearest(meaning))
     })
 }
 
@@ -124,7 +126,7 @@ fn nearest(meaning: Meaning) -> i64 {
         Meaning::Milliseconds => 1_000_000,
         Meaning::UnixSeconds => FUTURE_S,
         Meaning::UnixMilliseconds => FUTURE_S * 1000,
-        Meaning::Timeout => 0,
+        Meaning::Timeout | Meaning::TimeoutSeconds => 0,
     }
 }
 
@@ -143,16 +145,26 @@ fn number(word: &[u8]) -> Option<i64> {
     std::str::from_utf8(word).ok()?.parse().ok()
 }
 
+/// Whether this is a time limit of none at all, or of more than some milliseconds.
+fn waits_too_long(meaning: Meaning, word: &[u8]) -> bool {
+    let limit = std::str::from_utf8(word).ok().and_then(|text| text.trim().parse::<f64>().ok());
+    let is_too_long = |limit: f64, longest: f64| limit.abs() < longest / 1000.0 || limit > longest;
+    match meaning {
+        Meaning::Timeout => limit.is_some_and(|limit| is_too_long(limit, 10.0)),
+        Meaning::TimeoutSeconds => limit.is_some_and(|limit| is_too_long(limit, 0.01)),
+        _ => false,
+    }
+}
+
 fn bound(chance: &mut Chance, meaning: Meaning, word: &mut Vec<u8>, may_expire_soon: bool) -> bool {
+    if waits_too_long(meaning, word) {
+        *word = if meaning == Meaning::Timeout { b"5".to_vec() } else { b"0.005".to_vec() };
+        return false;
+    }
     let Some(value) = number(word) else { return false };
     let near = nearest(meaning);
     let (spread, far) = match meaning {
-        Meaning::Timeout => {
-            if value == 0 || value > 10 {
-                *word = b"5".to_vec();
-            }
-            return false;
-        }
+        Meaning::Timeout | Meaning::TimeoutSeconds => return false,
         Meaning::Seconds => (1_000_000, 1_000_000_000_000),
         Meaning::UnixSeconds => (1, FUTURE_S),
         Meaning::UnixMilliseconds => (1, FUTURE_S * 1000),

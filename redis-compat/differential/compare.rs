@@ -110,13 +110,18 @@ fn walks_agree(words: &[Vec<u8>], ours: &Value, theirs: &Value) -> bool {
     !is_whole || list(our_items) == list(their_items)
 }
 
-/// The type byte of a large hash in Redis's format; its fields have no order.
-pub const LARGE_HASH: u8 = 4;
+/// The type bytes of a large set and a large hash in Redis's format, whose elements have no order.
+const UNORDERED: [u8; 2] = [2, 4];
+
+/// Whether the same value could have been dumped in another order.
+pub fn has_no_order(payload: &[u8]) -> bool {
+    payload.first().is_some_and(|kind| UNORDERED.contains(kind))
+}
 
 /// What opens a compressed string: the same text can be compressed in several ways.
 const COMPRESSED: u8 = 0xc3;
 
-/// Payloads are the same bytes, where compression and the order of a large hash leave no choice.
+/// Payloads are the same bytes, but for compression and for order where there is none.
 fn payloads_agree(ours: &Value, theirs: &Value) -> bool {
     let (Value::Bulk(ours), Value::Bulk(theirs)) = (ours, theirs) else { return false };
     let sorted = |bytes: &[u8]| {
@@ -126,8 +131,7 @@ fn payloads_agree(ours: &Value, theirs: &Value) -> bool {
         bytes
     };
     let is_compressed = ours.contains(&COMPRESSED) || theirs.contains(&COMPRESSED);
-    let is_large_hash = ours.first() == Some(&LARGE_HASH);
-    ours.first() == theirs.first() && (is_compressed || is_large_hash && sorted(ours) == sorted(theirs))
+    ours.first() == theirs.first() && (is_compressed || has_no_order(ours) && sorted(ours) == sorted(theirs))
 }
 
 /// The pairs of a map or a list, sorted, but for those with these names.

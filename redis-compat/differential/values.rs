@@ -183,7 +183,13 @@ const BY_NAME: &[(&str, &[&str])] = &[
     ),
     ("category", &["string", "hash", "read", "write", "fast", "nope"]),
     ("categoryname", &["string", "hash", "read", "write", "fast", "nope"]),
-    ("action", &["yes", "no"]),
+    ("numkeys", &["1", "1", "1", "2", "2", "3", "0", "-1", "x"]),
+    ("min", &["-inf", "0", "1", "(1", "-", "[a", "(b", "5", "(f1", "x"]),
+    ("max", &["+inf", "inf", "10", "(3", "+", "[z", "(f5", "2", "x"]),
+    ("id", &["*", "1-1", "1-2", "2-*", "0", "0-0", "5", "$", ">", "-", "+", "18446744073709551615-1", "x"]),
+    ("group", &["g", "g2"]),
+    ("consumer", &["c", "c2"]),
+    ("channel", &["ch1", "ch2"]),
     ("sha1", &["da39a3ee5e6b4b0d3255bfef95601890afd80709", "nope"]),
 ];
 
