@@ -175,7 +175,7 @@ impl Generator {
         }
         while words.len() < least || (spec.arity < 0 && one_in(&mut self.chance, 3)) {
             let word = match self.chance.below(3) {
-                0 => values::key(&mut self.chance, "string"),
+                0 => values::key(&mut self.chance, Group::String),
                 1 => values::integer(&mut self.chance),
                 _ => values::text(&mut self.chance),
             };
@@ -243,7 +243,7 @@ impl Generator {
                     self.argument(child, spec, words);
                 }
             }
-            ArgumentKind::Key => words.push(values::key(chance, spec.group.name())),
+            ArgumentKind::Key => words.push(values::key(chance, spec.group)),
             _ => words.push(self.word(argument, spec)),
         }
     }
@@ -264,7 +264,7 @@ impl Generator {
                 return payload;
             }
             "field" | "member" | "element" => return values::field(chance),
-            "key" => return values::key(chance, "string"),
+            "key" => return values::key(chance, Group::String),
             _ => {}
         }
         if let Some(word) = values::named(chance, argument.name) {

@@ -2,6 +2,7 @@
 
 use crate::support::Chance;
 use crate::values::{self, one_in, pick};
+use larder::protocol::spec::Group;
 
 type Words = Vec<Vec<u8>>;
 
@@ -70,7 +71,7 @@ fn any(chance: &mut Chance) -> Vec<u8> {
         0 => values::integer(chance),
         1 => values::double(chance),
         2 => values::text(chance),
-        3 => values::key(chance, "string"),
+        3 => values::key(chance, Group::String),
         4 => values::pattern(chance),
         _ => pick(chance, TOKENS).as_bytes().to_vec(),
     }

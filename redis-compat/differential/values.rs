@@ -2,6 +2,8 @@
 
 use crate::support::Chance;
 use larder::commands::table;
+use larder::protocol::spec::Group;
+use larder::protocol::spec::flag::WRITE;
 use std::sync::LazyLock;
 
 /// A random choice.
@@ -296,9 +298,9 @@ pub fn setting(chance: &mut Chance) -> Vec<u8> {
 /// Any bytes: what encodings and limits turn on.
 pub fn text(chance: &mut Chance) -> Vec<u8> {
     match chance.below(200) {
-        0..=39 => integer(chance),
-        40..=54 => double(chance),
-        55..=94 => pick(chance, TEXTS).as_bytes().to_vec(),
+        0..=54 => integer(chance),
+        55..=64 => double(chance),
+        65..=94 => pick(chance, TEXTS).as_bytes().to_vec(),
         // 44: the longest embstr; 64: the longest listpack value; 4080 and so on: where chunks begin.
         95..=124 => {
             let length = pick(chance, &[19_usize, 20, 21, 43, 44, 45, 63, 64, 65, 128, 255, 256]);
@@ -329,15 +331,32 @@ pub fn field(chance: &mut Chance) -> Vec<u8> {
     }
 }
 
-/// A key: those of one group meet each other mostly, and others now and then.
-pub fn key(chance: &mut Chance, group: &str) -> Vec<u8> {
+/// The groups whose commands make data of a type, by the two letters their keys begin with.
+static PREFIXES: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
+    let makes_data = |entry: &&table::Entry| {
+        let spec = &entry.command.spec;
+        spec.flags.has(WRITE) && !matches!(spec.group, Group::Generic | Group::Server | Group::Scripting)
+    };
+    let mut prefixes: Vec<_> =
+        table::entries().iter().filter(makes_data).map(|entry| prefix(entry.command.spec.group)).collect();
+    prefixes.sort_unstable();
+    prefixes.dedup();
+    prefixes
+});
+
+fn prefix(group: Group) -> &'static str {
+    &group.name()[..2]
+}
+
+/// A key: those of one type meet each other mostly, and others now and then; commands of no type take any.
+pub fn key(chance: &mut Chance, group: Group) -> Vec<u8> {
     const SPECIAL: &[&str] = &["", "{t}a", "{t}b", "{}x", "a b", "s\0", "s[1", "h1"];
-    const PREFIXES: &[&str] = &["st", "ha", "bi", "h"];
-    match chance.below(40) {
-        0 => pick(chance, SPECIAL).as_bytes().to_vec(),
-        1 => vec![b'k'; *pick(chance, &[400_usize, 511, 512, 600])],
-        2..=6 => format!("{}{}", pick(chance, PREFIXES), chance.below(3)).into_bytes(),
-        7 if one_in(chance, 8) => text(chance),
-        _ => format!("{}{}", group.get(..2).unwrap_or("ge"), chance.below(3)).into_bytes(),
+    let own = PREFIXES.iter().find(|known| **known == prefix(group));
+    match (chance.below(40), own) {
+        (0, _) => pick(chance, SPECIAL).as_bytes().to_vec(),
+        (1, _) => vec![b'k'; *pick(chance, &[400_usize, 511, 512, 600])],
+        (2, _) if one_in(chance, 8) => text(chance),
+        (6.., Some(own)) => format!("{own}{}", chance.below(3)).into_bytes(),
+        _ => format!("{}{}", pick(chance, &PREFIXES), chance.below(3)).into_bytes(),
     }
 }
