@@ -93,8 +93,9 @@ fn sizes(text: &[u8]) {
         b"gb" => Some(1024 * 1024 * 1024),
         _ => None,
     };
-    let number =
-        lower[..digits].iter().fold(0_u128, |sum, digit| (sum * 10 + u128::from(digit - b'0')).min(1 << 90));
+    let number = lower[..digits]
+        .iter()
+        .fold(0_u128, |sum, digit| (sum * 10 + u128::from(digit - b'0')).min(u128::from(u64::MAX)));
     let expected = unit.and_then(|unit| u64::try_from(number * unit).ok());
     let found = parse_memory(text);
     assert_eq!(found, expected);

@@ -39,6 +39,7 @@ fn reply(input: &mut Input, depth: usize) -> Reply {
         16 => Reply::Push(list(input, depth)),
         17 => Reply::Map(pairs(input, depth)),
         18 => Reply::Pairs(pairs(input, depth)),
+        19 => reply(input, depth - 1).in_version(Version::Resp2, Version::Resp3),
         _ => Reply::Attributed(pairs(input, depth), Box::new(reply(input, depth - 1))),
     }
 }
@@ -101,6 +102,7 @@ fn expected(reply: &Reply, version: Version, out: &mut Vec<Frame>) {
             Frame::Aggregate(b'|', frames)
         }
         Reply::Many(replies) => return out.extend(all(replies)),
+        Reply::In(version, reply) => return expected(reply, *version, out),
     };
     out.push(frame);
 }

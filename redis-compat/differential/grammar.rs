@@ -69,7 +69,11 @@ fn targets() -> Vec<Target> {
 impl Generator {
     /// The same requests for the same seed.
     pub fn new(mut chance: Chance) -> Generator {
-        let targets = targets();
+        let mut targets = targets();
+        if one_in(&mut chance, 4) {
+            // All alike: what concerns the connection and the server meets itself.
+            targets.iter_mut().filter(|target| target.weight > 1).for_each(|target| target.weight = 5);
+        }
         let weight = targets.iter().map(|target| target.weight).sum();
         let with_expiry = one_in(&mut chance, 4);
         Generator {

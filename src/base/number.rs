@@ -117,7 +117,8 @@ pub fn format_f64(value: f64) -> String {
 }
 
 /// Reads a memory size: a number and perhaps `b`, `k` (1000), `kb` (1024), `m`, `mb`, `g`, `gb`, in any case.
-/// An empty text is 0, as in Redis; what does not fit 64 bits is refused, where Redis wraps around.
+/// An empty text is 0, as in Redis; what does not fit 64 bits with its unit is refused, where Redis
+/// wraps around.
 pub fn parse_memory(text: &[u8]) -> Option<u64> {
     let digits_len = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (digits, unit) = text.split_at(digits_len);
@@ -131,9 +132,9 @@ pub fn parse_memory(text: &[u8]) -> Option<u64> {
         b"gb" => 1 << 30,
         _ => return None,
     };
-    let number = digits
-        .iter()
-        .try_fold(0u64, |sum, digit| sum.checked_mul(10)?.checked_add(u64::from(digit - b'0')))?;
+    // As C's strtoull: too long a number is the largest.
+    let number =
+        digits.iter().fold(0u64, |sum, digit| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0')));
     number.checked_mul(unit)
 }
 
@@ -250,13 +251,19 @@ mod tests {
 
     #[test]
     fn memory_sizes_have_two_kinds_of_units() {
-        for (text, bytes) in
-            [("100MB", 104_857_600), ("1gb", 1 << 30), ("1k", 1000), ("1kb", 1024), ("7b", 7), ("", 0)]
-        {
+        for (text, bytes) in [
+            ("100MB", 104_857_600),
+            ("1gb", 1 << 30),
+            ("1k", 1000),
+            ("1kb", 1024),
+            ("7b", 7),
+            ("", 0),
+            ("18446744073709551616", u64::MAX),
+        ] {
             assert_eq!(parse_memory(text.as_bytes()), Some(bytes), "{text}");
         }
         for text in
-            ["-1", "+1", "1t", " 1", "1.5mb", "1mbb", "x", "99999999999999999gb", "18446744073709551616"]
+            ["-1", "+1", "1t", " 1", "1.5mb", "1mbb", "x", "99999999999999999gb", "18446744073709551616kb"]
         {
             assert_eq!(parse_memory(text.as_bytes()), None, "{text}");
         }

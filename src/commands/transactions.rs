@@ -11,6 +11,7 @@ use super::execute::{
 use super::table::Entry;
 use super::{Command, Failure, Handler, Outcome, Request, record, serve, session};
 use crate::protocol::args::Args;
+use crate::protocol::encode::Version;
 use crate::protocol::error::{self, ErrorReply};
 use crate::protocol::reply::Reply;
 use crate::protocol::spec::access::RO;
@@ -143,7 +144,9 @@ fn run(request: &Request, session: &mut Session, queue: &[Queued]) -> Reply {
         all.union(partitions_of(step.entry.command, &step.args, &request.service.store))
     });
     let (mut replies, mut position) = (Vec::new(), 0);
+    let version = session.version;
     let outcome = until_fetched(&request.service.store, |waits| {
+        session.version = version;
         let mut transaction = request.service.store.transaction(&partitions, request.now);
         if waits {
             transaction.wait_for_disk();
@@ -166,12 +169,13 @@ fn run(request: &Request, session: &mut Session, queue: &[Queued]) -> Reply {
     if position > 0 && !request.service.waiting.is_empty() {
         serve_after(request, &steps, database);
     }
-    for (step, reply) in steps.iter().zip(&mut replies).filter(|(step, _)| !step.is_inside()) {
+    for (step, (reply, _)) in steps.iter().zip(&mut replies).filter(|(step, _)| !step.is_inside()) {
         if let Answer::Reply(made) = execute(step.entry, &request_of(request, session, step), session) {
             *reply = made;
         }
     }
-    Reply::Array(replies)
+    let replies = replies.into_iter().map(|(reply, asked)| reply.in_version(asked, session.version));
+    Reply::Array(replies.collect())
 }
 
 /// Serves whoever waits for what the steps have changed. SELECT among them changes what keys mean.
@@ -206,18 +210,19 @@ fn is_overtaken(session: &Session, transaction: &mut Transaction) -> Result<bool
     Ok(false)
 }
 
-/// Runs the steps that belong inside the transaction; the others get a placeholder. May run again from the start.
+/// Runs the steps that belong inside the transaction; the others get a placeholder. May run again from the start. Each reply
+/// comes with the version of the protocol that was in force behind it.
 fn run_inside(
     request: &Request,
     session: &mut Session,
     steps: &[Step],
     transaction: &mut Transaction,
-) -> Result<Vec<Reply>, Failure> {
+) -> Result<Vec<(Reply, Version)>, Failure> {
     let database = session.database;
     let mut replies = Vec::with_capacity(steps.len());
     for step in steps {
         if !step.is_inside() {
-            replies.push(Reply::Null);
+            replies.push((Reply::Null, session.version));
             continue;
         }
         let request = request_of(request, session, step);
@@ -246,7 +251,7 @@ fn run_inside(
             }
         };
         record::record(step.entry, &request, session, &reply, started);
-        replies.push(reply);
+        replies.push((reply, session.version));
     }
     Ok(replies)
 }

@@ -75,6 +75,7 @@ fn encode_other(reply: &Reply, version: Version, out: &mut Vec<u8>) {
             }
             encode(reply, version, out);
         }
+        Reply::In(version, reply) => encode(reply, *version, out),
         Reply::Many(replies) => replies.iter().for_each(|reply| encode(reply, version, out)),
     }
 }
@@ -206,6 +207,7 @@ mod tests {
             (Reply::Attributed(pair(), Box::new(Reply::Null)), "$-1\r\n", "|1\r\n$1\r\nk\r\n:-10\r\n_\r\n"),
             (Reply::Many(vec![Reply::Ok, Reply::Int(1)]), "+OK\r\n:1\r\n", "+OK\r\n:1\r\n"),
             (Reply::Many(vec![]), "", ""),
+            (Reply::Null.in_version(Version::Resp2, Version::Resp3), "$-1\r\n", "$-1\r\n"),
         ] {
             assert_eq!(String::from_utf8_lossy(&bytes(&reply, Version::Resp2)), in_2);
             assert_eq!(String::from_utf8_lossy(&bytes(&reply, Version::Resp3)), in_3);

@@ -1,5 +1,6 @@
 //! A reply as a value. Handlers build it without knowing the protocol version; only [`super::encode`] tells RESP2 from RESP3.
 
+use super::encode::Version;
 use super::error::ErrorReply;
 use crate::base::blob::Slice;
 
@@ -46,6 +47,8 @@ pub enum Reply {
     Push(Vec<Reply>),
     /// A reply preceded by attributes (pairs): the reply alone in RESP2.
     Attributed(Vec<Reply>, Box<Reply>),
+    /// A reply in another version of the protocol than the one in force now: HELLO in a transaction changes it for what follows.
+    In(Version, Box<Reply>),
     /// Several replies in a row (`CLIENT REPLY`, `SUBSCRIBE`); empty means that nothing is sent.
     Many(Vec<Reply>),
 }
@@ -59,6 +62,12 @@ impl Reply {
     /// The byte string in `slice`, or null.
     pub fn optional(slice: Option<Slice>) -> Reply {
         slice.map_or(Reply::Null, Reply::Slice)
+    }
+
+    /// The same in the version in which it was asked for, where that is not the one in `force`.
+    #[must_use]
+    pub fn in_version(self, asked: Version, force: Version) -> Reply {
+        if asked == force { self } else { Reply::In(asked, Box::new(self)) }
     }
 
     /// Whether this is an error.

@@ -17,6 +17,19 @@ fn a_transaction_sees_what_it_has_changed_of_its_connection() {
 }
 
 #[test]
+fn hello_in_a_transaction_counts_for_what_follows() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    let script = ["MULTI", "GET nothing", "HELLO 3", "GET nothing", "HGETALL nothing"];
+    script.iter().for_each(|line| _ = client.line(line));
+    let Value::Array(replies) = client.ask(&["EXEC"]) else { panic!("a list of replies") };
+    assert_eq!(
+        [&replies[0], &replies[2], &replies[3]],
+        [&Value::Null(b'$'), &Value::Null(b'_'), &Value::Map(vec![])]
+    );
+}
+
+#[test]
 fn a_setting_counts_for_the_next_command_of_the_same_pipeline() {
     let server = Server::start(&[]);
     let mut client = server.connect();
