@@ -193,6 +193,8 @@ pub fn shown(words: &[Vec<u8>], ours: &Value, theirs: &Value) -> (String, String
             let (ours, theirs) = fields_apart(ours, theirs, names);
             (ours.join(" "), theirs.join(" "))
         }
+        // Absent values of RESP2 and RESP3 look alike in the short form.
+        _ if ours.to_string() == theirs.to_string() => (format!("{ours:?}"), format!("{theirs:?}")),
         _ => (ours.to_string(), theirs.to_string()),
     }
 }

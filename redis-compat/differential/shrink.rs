@@ -2,6 +2,7 @@
 
 use crate::bounds;
 use crate::pair::{Difference, Pair};
+use crate::rules;
 use crate::transcript::Step;
 use std::time::{Duration, Instant};
 
@@ -37,7 +38,9 @@ pub fn shrink(pair: &mut Pair, steps: &[Step]) -> Option<(Vec<Step>, Difference)
 
 impl Shrinker<'_> {
     fn keep_if_it_differs(&mut self, steps: Vec<Step>) -> bool {
-        let is_harmless = steps.iter().all(|step| step.pause || bounds::is_harmless(&step.words));
+        let is_harmless = steps.iter().all(|step| {
+            (step.pause || bounds::is_harmless(&step.words)) && rules::may_be_sent(&step.words, false)
+        });
         if steps.is_empty() || !is_harmless || Instant::now() > self.end {
             return false;
         }

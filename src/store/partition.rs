@@ -290,6 +290,8 @@ impl Partition {
         self.tell_watchers(number);
         let number = number as usize;
         if let Some(other) = self.databases.iter().position(|database| database.id == id) {
+            // The first of the two operations of an exchange does all of it: those who watch the other number's keys learn it now.
+            self.tell_watchers(other as u16);
             self.databases.swap(number, other);
             self.tell_watchers(number as u16);
         } else {

@@ -30,6 +30,17 @@ fn hello_in_a_transaction_counts_for_what_follows() {
 }
 
 #[test]
+fn whoever_watches_a_key_learns_that_its_database_was_exchanged() {
+    for script in ["SWAPDB 0 1", "SWAPDB 1 0"] {
+        let server = Server::start(&[]);
+        let mut client = server.connect();
+        client.check(&[("SET a 1", "OK"), ("WATCH a", "OK"), (script, "OK")]);
+        let told = client.line("CLIENT INFO");
+        assert!(told.contains(" flags=d "), "after {script}: {told}");
+    }
+}
+
+#[test]
 fn a_setting_counts_for_the_next_command_of_the_same_pipeline() {
     let server = Server::start(&[]);
     let mut client = server.connect();
