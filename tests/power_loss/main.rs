@@ -225,7 +225,8 @@ struct Scene {
 }
 
 fn run(setting: Setting, seed: u64, losses: usize, figures: &mut Figures) -> Result<(), String> {
-    let mut random = StdRng::seed_from_u64(seed);
+    // Each setting has histories of its own.
+    let mut random = StdRng::seed_from_u64(seed << 3 | setting.sync as u64 | u64::from(setting.threads) << 2);
     let mut scene = Scene { image: Image::Folder(BTreeMap::new()), history: Vec::new() };
     let enough = figures.losses + losses;
     for generation in 0..GENERATIONS {
@@ -439,8 +440,15 @@ impl Life {
         let mut last_sync = Instant::now();
         for _ in 0..random.random_range(1..STEPS) {
             self.step(&store, random);
-            // Nobody else syncs here, and under `everysec` writes wait for a sync that is late.
-            if random.random_bool(0.05) || last_sync.elapsed() > Duration::from_secs(1) {
+            // Nobody else syncs here, but for checkpoints; under `everysec` writes wait for a sync that is late.
+            let often = match self.setting.sync {
+                SyncMode::Always => 0.4,
+                SyncMode::EverySecond => 0.05,
+                SyncMode::Never => 0.0,
+            };
+            let is_late =
+                self.setting.sync == SyncMode::EverySecond && last_sync.elapsed() > Duration::from_secs(1);
+            if random.random_bool(often) || is_late {
                 self.sync(&store);
                 last_sync = Instant::now();
             }
