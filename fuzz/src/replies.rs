@@ -39,7 +39,7 @@ fn reply(input: &mut Input, depth: usize) -> Reply {
         16 => Reply::Push(list(input, depth)),
         17 => Reply::Map(pairs(input, depth)),
         18 => Reply::Pairs(pairs(input, depth)),
-        19 => reply(input, depth - 1).in_version(Version::Resp2, Version::Resp3),
+        _ if input.flag() => reply(input, depth - 1).in_version(Version::Resp2, Version::Resp3),
         _ => Reply::Attributed(pairs(input, depth), Box::new(reply(input, depth - 1))),
     }
 }
@@ -111,6 +111,7 @@ fn expected(reply: &Reply, version: Version, out: &mut Vec<Frame>) {
 fn is_plain(reply: &Reply) -> bool {
     match reply {
         Reply::Attributed(..) | Reply::Push(_) | Reply::Set(_) | Reply::Map(_) | Reply::Many(_) => false,
+        Reply::In(..) => false,
         Reply::Double(value) => !value.is_nan(),
         Reply::Array(items) | Reply::Pairs(items) => items.iter().all(is_plain),
         _ => true,
