@@ -43,6 +43,7 @@ pub fn run(loaded: Loaded) -> Result<(), StartError> {
     loaded.notices.iter().for_each(|notice| tracing::warn!("{notice}"));
     crate::commands::table::rename(loaded.parameters.renamed_commands()).map_err(StartError)?;
     fit_descriptors(&loaded.parameters)?;
+    outlive_file_size_limits()?;
     let settings = loaded.parameters.snapshot();
 
     let databases = u16::try_from(settings.databases).unwrap_or(u16::MAX);
@@ -125,6 +126,17 @@ fn stop_on_signals(service: &Arc<Service>) -> Result<(), StartError> {
         .spawn(run)
         .map(|_| ())
         .map_err(failed("wait for signals"))
+}
+
+/// A write beyond the limit of file sizes (`ulimit -f`) is to be an error, as of a full disk, and not the end.
+fn outlive_file_size_limits() -> Result<(), StartError> {
+    /// SIGXFSZ, on every architecture that Linux has but three of the past.
+    const FILE_SIZE_EXCEEDED: i32 = 25;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(failed("watch signals"))?;
+    let _inside = runtime.enter();
+    // Once watched, a signal does not end the process any more, whether anybody listens or not.
+    signal(SignalKind::from_raw(FILE_SIZE_EXCEEDED)).map(|_| ()).map_err(failed("watch signals"))
 }
 
 /// Makes sure that `maxclients` clients fit; lowers it to what the system allows otherwise.

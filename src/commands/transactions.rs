@@ -230,7 +230,11 @@ fn run_inside(
         let savepoint = transaction.savepoint();
         let outcome = match step.entry.command.handler {
             Handler::Read(handler) => transaction.as_reader(|view| handler(&request, view)),
-            Handler::Write(handler) => handler(&request, transaction),
+            Handler::Write(handler) => {
+                let outcome = handler(&request, transaction);
+                transaction.check_size()?; // at once, before the next makes it larger still
+                outcome
+            }
             Handler::Session(handler) => {
                 session.publish(); // what came before in this transaction
                 handler(&request, session)

@@ -102,7 +102,7 @@ pub struct Settings {
     pub appenddirname: String,
     /// Partitions of new data.
     pub partitions: u16,
-    /// Bytes of clean rows kept in memory; 0 is a quarter of the machine's memory.
+    /// Bytes of clean rows kept in memory; 0 is a quarter of the machine's memory, or an eighth of what a container may use.
     pub row_cache_size: u64,
     /// Journal bytes after which a checkpoint starts.
     pub checkpoint_journal_size: u64,

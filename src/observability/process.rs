@@ -4,6 +4,7 @@
 use crate::base::clock;
 use rustix::param::{clock_ticks_per_second, page_size};
 use std::fs;
+use std::path::Path;
 use std::time::Instant;
 
 /// Which process this is.
@@ -115,6 +116,33 @@ pub fn machine_memory() -> u64 {
     info.totalram * u64::from(info.mem_unit)
 }
 
+/// Memory that this process may use, in bytes: the machine's, or less if its control group (a container) has less.
+pub fn memory_limit() -> u64 {
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let limits = groups.lines().filter_map(group_file).flat_map(|(root, path, file)| {
+        // The groups above bind as well. Inside a container the path may be the host's, and what is mounted is our own group.
+        let paths: Vec<String> =
+            path.ancestors().map(|path| format!("{root}{}/{file}", path.display())).collect();
+        paths.into_iter().filter_map(|path| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok())
+    });
+    limits.fold(machine_memory(), u64::min)
+}
+
+/// Where the memory limit of a group stands, from its line in `/proc/self/cgroup`: `number:controllers:path`, where version
+/// two of control groups names no controllers.
+fn group_file(line: &str) -> Option<(&'static str, &Path, &'static str)> {
+    let mut fields = line.splitn(3, ':').skip(1);
+    let (controllers, path) = (fields.next()?, fields.next()?);
+    let path = Path::new(path);
+    if controllers.is_empty() {
+        Some(("/sys/fs/cgroup", path, "memory.max"))
+    } else if controllers.split(',').any(|name| name == "memory") {
+        Some(("/sys/fs/cgroup/memory", path, "memory.limit_in_bytes"))
+    } else {
+        None
+    }
+}
+
 /// Name, release and architecture of the system, as INFO shows them.
 pub fn system_name() -> String {
     let name = rustix::system::uname();
@@ -142,6 +170,19 @@ mod tests {
         let memory = Memory::parse("3000 200 50 10 0 300 0");
         assert_eq!((memory.resident, memory.mapped, memory.own()), (200 * page, 50 * page, 150 * page));
         assert!(Memory::now().own() > 0);
+    }
+
+    #[test]
+    fn the_limit_of_a_group_is_found_in_both_versions() {
+        let found =
+            |line| group_file(line).map(|(root, path, file)| format!("{root}{}/{file}", path.display()));
+        assert_eq!(found("0::/a/b").as_deref(), Some("/sys/fs/cgroup/a/b/memory.max"));
+        assert_eq!(
+            found("9:hugetlb,memory:/docker/c").as_deref(),
+            Some("/sys/fs/cgroup/memory/docker/c/memory.limit_in_bytes")
+        );
+        assert_eq!((found("3:cpu:/a"), found("")), (None, None));
+        assert!(memory_limit() > 0 && memory_limit() <= machine_memory());
     }
 
     #[test]

@@ -53,6 +53,11 @@ const READ_LEN: usize = 16 * 1024;
 const READ_AHEAD_MAX: usize = 4 * 1024 * 1024;
 /// How often it is checked that the journal has not failed while a reply waits for its sync.
 const SYNC_CHECK_GAP: Duration = Duration::from_millis(500);
+/// How often a writer looks whether a disk that cannot keep up has caught up.
+const LATE_GAP: Duration = Duration::from_millis(100);
+/// How often, and how many times, it looks whether checkpoints have.
+const RELIEF_GAP: Duration = Duration::from_millis(10);
+const RELIEF_LOOKS: u32 = 10;
 /// How soon the end of a wait is tried again that another thread is just about to serve.
 const CLAIM_AGAIN_GAP: Duration = Duration::from_millis(1);
 
@@ -377,18 +382,36 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             tokio::task::yield_now().await;
         }
         let position = std::mem::take(&mut self.session.journal_position);
-        match self.service.store.flush(position) {
-            Ok(Flushed::Acknowledge) => true,
-            Ok(Flushed::AwaitSync) => self.is_synced(position).await,
-            Err(failure) => {
-                // Whether the changes are on disk is unknown, and so must be the answer: none.
-                tracing::error!(
-                    ?failure,
-                    id = self.session.id,
-                    "the journal failed, closing a client unanswered"
-                );
-                false
+        self.await_relief().await;
+        loop {
+            match self.service.store.flush(position) {
+                Ok(Flushed::Acknowledge) => return true,
+                Ok(Flushed::AwaitSync) => return self.is_synced(position).await,
+                Ok(Flushed::Late) => {
+                    let mut durable = self.service.durable.clone();
+                    let _ = tokio::time::timeout(LATE_GAP, durable.changed()).await;
+                }
+                Err(failure) => {
+                    // Whether the changes are on disk is unknown, and so must be the answer: none.
+                    tracing::error!(
+                        ?failure,
+                        id = self.session.id,
+                        "the journal failed, closing a client unanswered"
+                    );
+                    return false;
+                }
             }
+        }
+    }
+
+    /// Waits while there is far more to checkpoint than there should be, but no longer than a moment: a disk that does not
+    /// take checkpoints slows writers down, it does not stop them. Others of this thread go on meanwhile.
+    async fn await_relief(&mut self) {
+        for _ in 0..RELIEF_LOOKS {
+            if !self.service.store.is_overloaded() {
+                return;
+            }
+            tokio::time::sleep(RELIEF_GAP).await;
         }
     }
 

@@ -23,8 +23,9 @@ use crate::session::waiting::Ticket;
 use crate::store::Refusal;
 use std::sync::Arc;
 
-/// Keys that one command evicts at most, before it runs.
-const EVICTIONS_MAX: usize = 64;
+/// Keys that one command evicts before it runs, if there are too many; more if those had fewer bytes than it has itself, so
+/// that the data does not outgrow its limit.
+const EVICTIONS: usize = 64;
 
 /// What all commands of a turn have in common.
 #[derive(Clone, Copy)]
@@ -195,7 +196,8 @@ fn evict(turn: Turn, session: &mut Session, call: &Call) -> Result<(), ErrorRepl
     let (store, settings) = (&turn.service.store, turn.settings);
     let policy = policy(settings.maxmemory_policy);
     let samples = settings.maxmemory_samples;
-    match store.evict(settings.maxmemory, policy, samples, EVICTIONS_MAX, turn.now_ms) {
+    let bytes = call.args.from(0).map(|word| word.len() as u64).sum();
+    match store.evict(settings.maxmemory, policy, samples, (EVICTIONS, bytes), turn.now_ms) {
         Ok(evicted) => {
             session.note_write(evicted.position);
             turn.service.statistics.add(Counter::EvictedKeys, evicted.keys);

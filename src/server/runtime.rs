@@ -23,6 +23,8 @@ use tokio_util::task::TaskTracker;
 
 /// How long accepting rests after an error, such as no file descriptor being left.
 const ACCEPT_ERROR_PAUSE: Duration = Duration::from_millis(100);
+/// How long a client that is not wanted may take to be told.
+const TURN_AWAY_MAX: Duration = Duration::from_millis(10);
 /// How long connections have to end their turn when the server stops.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
@@ -153,7 +155,7 @@ pub async fn accept_tcp(
             Ok((stream, address)) => {
                 listener::prepare(&stream, u64::from(service.settings().tcp_keepalive));
                 let peer = tcp_peer(&stream, address);
-                welcome(stream, peer, &service, &connections);
+                welcome(stream, peer, &service, &connections).await;
             }
             Err(_) if stop.is_cancelled() => return,
             Err(error) => accept_failed(&error).await,
@@ -182,7 +184,7 @@ async fn accept_unix(
                     is_local_socket: true,
                     is_loopback: true,
                 };
-                welcome(stream, peer, &service, &connections);
+                welcome(stream, peer, &service, &connections).await;
             }
             Err(error) => accept_failed(&error).await,
         }
@@ -208,27 +210,28 @@ fn tcp_peer(stream: &tokio::net::TcpStream, address: SocketAddr) -> Peer {
     }
 }
 
-/// Begins a connection, or says why not.
-fn welcome<S>(stream: S, peer: Peer, service: &Arc<Service>, connections: &TaskTracker)
+/// Begins a connection, or says why not. That is said before the next is accepted, because those to be turned away hold
+/// descriptors that nobody has counted.
+async fn welcome<S>(stream: S, peer: Peer, service: &Arc<Service>, connections: &TaskTracker)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let settings = service.settings();
+    let settings = service.parameters.snapshot();
     let is_open_to_all = settings.protected_mode && settings.requirepass.0.is_empty();
     if is_open_to_all && !peer.is_loopback {
-        connections.spawn(turn_away(stream, DENIED));
-        return;
+        return turn_away(stream, DENIED).await;
     }
     if let Some(client) = service.clients.register(peer, clock::unix_ms(), settings.maxclients) {
         service.statistics.add(Counter::Connections, 1);
         connections.spawn(Connection::new(stream, Arc::clone(service), client).run());
     } else {
         service.statistics.add(Counter::ConnectionsRejected, 1);
-        connections.spawn(turn_away(stream, TOO_MANY));
+        turn_away(stream, TOO_MANY).await;
     }
 }
 
 async fn turn_away<S: AsyncWrite + Unpin>(mut stream: S, words: &'static [u8]) {
-    let _ = stream.write_all(words).await;
-    let _ = stream.shutdown().await;
+    // A new socket takes so few bytes at once; should it not, nobody waits for it.
+    let _ = tokio::time::timeout(TURN_AWAY_MAX, stream.write_all(words)).await;
+    let _ = tokio::time::timeout(TURN_AWAY_MAX, stream.shutdown()).await;
 }

@@ -51,13 +51,14 @@ pub fn store_options(settings: &Settings) -> Options {
             Fsync::No => SyncMode::Never,
         },
         checkpoint_journal_bytes: settings.checkpoint_journal_size,
-        checkpoint_overlay_bytes: settings.checkpoint_overlay_size,
+        // Writers are held up at four times as much only, and the rows stay in memory until then.
+        checkpoint_overlay_bytes: settings.checkpoint_overlay_size.min(process::memory_limit() / 32),
         checkpoint_age_s: settings.checkpoint_age,
         row_cache_bytes: match settings.row_cache_size {
-            0 => process::machine_memory() / 4,
+            0 => row_cache_bytes(process::memory_limit(), process::machine_memory()),
             bytes => bytes,
         },
-        fetch_beyond_bytes: process::machine_memory() / 2,
+        fetch_beyond_bytes: process::memory_limit() / 2,
         policy: policy(settings.maxmemory_policy),
         ..Options::default()
     }
@@ -75,4 +76,11 @@ pub fn policy(policy: EvictionPolicy) -> Policy {
         EvictionPolicy::VolatileRandom => Policy::VolatileRandom,
         EvictionPolicy::VolatileTtl => Policy::VolatileTtl,
     }
+}
+
+/// Bytes of rows in memory if no directive says: a quarter of the machine's memory, or an eighth of what a container may use.
+/// Beside the rows there are what the allocator holds back, batches of checkpoints and buffers; a machine has room for that, and
+/// a container is killed.
+fn row_cache_bytes(limit: u64, machine: u64) -> u64 {
+    if limit < machine { limit / 8 } else { machine / 4 }
 }

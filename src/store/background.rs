@@ -8,7 +8,7 @@ use crate::base::ids::PartitionId;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How often the checkpointer looks.
 const TICK: Duration = Duration::from_millis(20);
@@ -18,8 +18,6 @@ pub const SWEEP_BUCKETS: usize = 1024;
 const GARBAGE_ROUNDS: u32 = 16;
 /// Overlays larger than this many times their limit hold writers up until the checkpoints have caught up.
 const OVERLAY_EXCESS: u64 = 4;
-/// How long a turn that writes is held up at most.
-const HELD_UP_MAX: Duration = Duration::from_millis(100);
 /// Ticks between attempts after failed checkpoints.
 const RETRY_TICKS: u32 = 50;
 /// With a full disk, seconds after which even a small overlay is checkpointed: the journal may then give up segments.
@@ -229,21 +227,6 @@ impl Store {
     fn set_overloaded(&self, overloaded: bool) {
         if self.overloaded.swap(overloaded, Ordering::AcqRel) != overloaded {
             tracing::info!("writers wait for checkpoints: {overloaded}");
-            drop(self.relief.0.lock());
-            self.relief.1.notify_all();
-        }
-    }
-
-    /// Holds a writer up while there is far more to checkpoint than there should be, but no longer than a moment: a disk that
-    /// does not take checkpoints slows writers down, it does not stop them.
-    #[cold]
-    pub(super) fn await_relief(&self) {
-        let until = Instant::now() + HELD_UP_MAX;
-        let mut guard = self.relief.0.lock();
-        while self.overloaded.load(Ordering::Acquire) {
-            if self.relief.1.wait_until(&mut guard, until).timed_out() {
-                return;
-            }
         }
     }
 

@@ -82,21 +82,23 @@ pub fn lfu_fresh(minute: u32) -> u32 {
 }
 
 impl Store {
-    /// Removes keys by policy until [`Store::used_bytes`] are within `limit`, but no more than `budget` of them. `now` is the wall
-    /// clock in milliseconds since 1970.
+    /// Removes keys by policy until [`Store::used_bytes`] are within `limit`, or until `keys` of them and as many as had `bytes`
+    /// bytes are gone. `now` is the wall clock in milliseconds since 1970.
     pub fn evict(
         &self,
         limit: u64,
         policy: Policy,
         samples: usize,
-        budget: usize,
+        (keys, bytes): (usize, u64),
         now: i64,
     ) -> Result<Evicted, Interrupt> {
         let mut evicted = Evicted::default();
+        let goal = self.used_bytes().saturating_sub(bytes);
         let mut misses = 0;
         while self.used_bytes() > limit {
             let partitions = self.partition_count();
-            if policy == Policy::NoEviction || evicted.keys as usize == budget || misses > 2 * partitions {
+            let is_enough = evicted.keys as usize >= keys && self.used_bytes() <= goal;
+            if policy == Policy::NoEviction || is_enough || misses > 2 * partitions {
                 return Ok(evicted);
             }
             let id = PartitionId((rand::random::<u32>() % u32::from(partitions)) as u16);

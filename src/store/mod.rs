@@ -117,6 +117,8 @@ pub enum Flushed {
     Acknowledge,
     /// Once the journal is synced up to the position.
     AwaitSync,
+    /// It was not flushed: to be tried again after the next sync, or in a moment. The disk cannot keep up.
+    Late,
 }
 
 /// Partitions, their journal and their trees.
@@ -142,7 +144,6 @@ pub struct Store {
     warmed: AtomicBool,
     /// Far more rows wait for a checkpoint than should: writers are held up.
     overloaded: AtomicBool,
-    relief: (Mutex<()>, parking_lot::Condvar),
     notes: Notes,
     /// What is damaged, once something was found to be.
     damage: OnceLock<String>,
@@ -269,7 +270,6 @@ impl Store {
             fetches: AtomicBool::new(false),
             warmed: AtomicBool::new(true),
             overloaded: AtomicBool::new(false),
-            relief: (Mutex::new(()), parking_lot::Condvar::new()),
             notes: Notes::default(),
             damage: OnceLock::new(),
         };
@@ -341,12 +341,18 @@ impl Store {
     #[inline]
     pub fn flush(&self, position: u64) -> Result<Flushed, Interrupt> {
         let Some(journal) = &self.journal else { return Ok(Flushed::Acknowledge) };
-        if self.overloaded.load(Ordering::Relaxed) {
-            self.await_relief();
+        if journal.is_late(position) {
+            return Ok(Flushed::Late);
         }
         journal.write(position).map_err(|error| Interrupt::Storage(error.0))?;
         let durable = journal.mode() != SyncMode::Always || journal.synced() >= position;
         Ok(if durable { Flushed::Acknowledge } else { Flushed::AwaitSync })
+    }
+
+    /// Whether far more waits for a checkpoint than should: whoever writes should wait a moment before.
+    #[inline]
+    pub fn is_overloaded(&self) -> bool {
+        self.overloaded.load(Ordering::Relaxed)
     }
 
     /// The journal position up to which a power loss loses nothing.

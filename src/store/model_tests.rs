@@ -279,7 +279,7 @@ fn eviction_brings_the_data_within_the_limit() {
             partition.lock().sweep(200, |_| true);
         }
         let limit = store.empty_bytes() + store.data_bytes() * 7 / 10;
-        let evicted = store.evict(limit, policy, 5, 10_000, NOW).expect("evicts");
+        let evicted = store.evict(limit, policy, 5, (10_000, 0), NOW).expect("evicts");
         assert!(evicted.within_limit && store.used_bytes() <= limit, "{policy:?}");
         let left = store.counters(0);
         assert_eq!(left.keys + evicted.keys, 500);

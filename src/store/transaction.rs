@@ -4,6 +4,7 @@
 //! also stages operations; it reads its own writes. `commit` appends one journal record for all its partitions and applies
 //! every operation; a transaction dropped before that leaves nothing behind.
 
+use super::journal::RECORD_MAX;
 use super::partition::{Partition, Prior};
 use super::record::Operation;
 use super::row::{self, Entry, Items, NewValue};
@@ -621,6 +622,13 @@ impl<'s> Transaction<'s> {
     /// Whether anything was staged.
     pub fn has_changes(&self) -> bool {
         self.view.guards.iter().any(|guard| !guard.staged.is_empty())
+    }
+
+    /// An interrupt if what is staged is too long for a record.
+    #[inline]
+    pub fn check_size(&self) -> Result<(), Interrupt> {
+        let bytes: u64 = self.view.guards.iter().map(|guard| guard.staged.bytes()).sum();
+        if bytes < RECORD_MAX { Ok(()) } else { Err(Interrupt::TooLarge) }
     }
 
     /// An interrupt unless what is staged may be committed: its record is not too long and the disk has room for it. What

@@ -14,4 +14,11 @@ mod history;
 mod places;
 mod shim;
 
+mod crowds;
 mod disk_full;
+mod eviction;
+mod failing_sync;
+mod large_values;
+mod read_only;
+mod resources;
+mod slow_disk;

@@ -75,10 +75,29 @@ impl Place {
         root_runs("mount", &["-o", "remount,abort", &text(&self.data())]);
     }
 
-    /// Mounts ext4 again, writable, once nobody uses it.
+    /// Gives the disk below an ext4 file system in memory another size.
+    pub fn grow_below(&self, size: &str) {
+        root_runs(
+            "mount",
+            &["-o", &format!("remount,size={size}"), &text(&self.folder.path().join("below"))],
+        );
+    }
+
+    /// Repairs ext4 and mounts it again, writable, once nobody uses it.
     pub fn mount_again(&self) {
         let (image, at) = (self.folder.path().join("below/image"), self.data());
         root_runs("umount", &[&text(&at)]);
+        // It answers 1 when it has repaired something.
+        let repaired = Command::new("e2fsck")
+            .args(["-f", "-y"])
+            .arg(&image)
+            .output()
+            .expect("e2fsck comes with mkfs.ext4");
+        assert!(
+            repaired.status.code().is_some_and(|code| code <= 1),
+            "{}",
+            String::from_utf8_lossy(&repaired.stdout)
+        );
         root_runs("mount", &["-o", "loop", &text(&image), &text(&at)]);
     }
 
@@ -97,12 +116,6 @@ impl Place {
     /// Removes that file.
     pub fn clear(&self) {
         std::fs::remove_file(self.data().join("of-others")).expect("it is there");
-    }
-
-    /// Bytes that are free.
-    pub fn free(&self) -> u64 {
-        let disk = rustix::fs::statvfs(self.data()).expect("it is mounted");
-        disk.f_bavail * disk.f_frsize
     }
 }
 

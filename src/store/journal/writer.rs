@@ -88,8 +88,6 @@ pub struct Journal {
     failure: Mutex<Option<JournalError>>,
     failed: AtomicBool,
     wake: (Mutex<()>, Condvar),
-    /// Told after each sync.
-    relieved: Condvar,
     /// One sync at a time.
     syncing: Mutex<()>,
     after_sync: Mutex<Option<Box<dyn Fn(u64) + Send>>>,
@@ -152,7 +150,6 @@ impl Journal {
             failure: Mutex::new(None),
             failed: AtomicBool::new(false),
             wake: Default::default(),
-            relieved: Condvar::new(),
             syncing: Mutex::new(()),
             after_sync: Mutex::new(None),
             first_segment: first.into(),
@@ -196,9 +193,6 @@ impl Journal {
             return Ok(()); // another turn wrote ours with its own
         }
         self.check()?;
-        if self.mode() == SyncMode::EverySecond {
-            self.await_late_sync(&mut current)?;
-        }
         let spare = std::mem::take(&mut current.spare);
         let mut bytes = {
             let mut buffer = self.buffer.lock();
@@ -248,21 +242,16 @@ impl Journal {
         }
     }
 
-    /// Waits while what a power loss could take is older than [`MAX_UNSYNCED`]: a disk that cannot keep up slows writers
-    /// down instead of widening the promise.
-    fn await_late_sync(
-        &self,
-        current: &mut parking_lot::MutexGuard<'_, Current>,
-    ) -> Result<(), JournalError> {
-        let is_late = |current: &Current| {
-            let since = current.syncing_since.or(current.unsynced_since);
-            since.is_some_and(|since| since.elapsed() > MAX_UNSYNCED)
-        };
-        while is_late(current) {
-            self.relieved.wait_for(current, Duration::from_millis(100));
-            self.check()?;
+    /// Whether a writer under `everysec` should wait because what a power loss could take is older than [`MAX_UNSYNCED`]: a disk
+    /// that cannot keep up slows writers down instead of widening the promise.
+    #[inline]
+    pub fn is_late(&self, position: u64) -> bool {
+        if self.mode() != SyncMode::EverySecond || self.written.load(Ordering::Acquire) >= position {
+            return false;
         }
-        Ok(())
+        let current = self.current.lock();
+        let since = current.syncing_since.or(current.unsynced_since);
+        since.is_some_and(|since| since.elapsed() > MAX_UNSYNCED) && !self.failed.load(Ordering::Acquire)
     }
 
     fn write_bytes(&self, current: &mut Current, bytes: &[u8]) -> Result<(), JournalError> {
@@ -341,7 +330,6 @@ impl Journal {
                 *self.failure.lock() = Some(error.clone());
                 self.failed.store(true, Ordering::Release);
                 self.reserved_to.store(0, Ordering::Release);
-                self.relieved.notify_all();
                 tracing::error!("{error}; writes are refused until the server is restarted");
                 return Err(error);
             }
@@ -350,7 +338,6 @@ impl Journal {
         self.on_disk.fetch_max(end, Ordering::AcqRel);
         self.synced.fetch_max(end, Ordering::AcqRel);
         self.current.lock().syncing_since = None;
-        self.relieved.notify_all();
         if let Some(tell) = &*self.after_sync.lock() {
             tell(end);
         }
@@ -476,6 +463,10 @@ impl Journal {
                 SyncMode::EverySecond => last_sync.elapsed() >= Duration::from_secs(1),
                 SyncMode::Never => false,
             };
+            if due && self.failure().is_none() {
+                // What nobody waits for (keys that expired) goes along. An error is kept for whoever wants to write.
+                let _ = self.write(self.appended());
+            }
             if due && self.synced.load(Ordering::Acquire) < self.written.load(Ordering::Acquire) {
                 // A failure is remembered and logged where it happens; here is nobody to tell.
                 let _ = self.sync_now();

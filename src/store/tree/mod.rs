@@ -314,11 +314,11 @@ impl Environment {
     }
 }
 
-/// Address space to reserve for each of `count` environments: half of what the process may have is theirs.
+/// Address space to reserve for each of `count` environments: a quarter of what the process may have is theirs.
 pub fn map_bytes(count: u16) -> usize {
     let limit = rustix::process::getrlimit(rustix::process::Resource::As).current;
     let Some(limit) = limit else { return MAP_BYTES };
-    let share = (limit / 2 / u64::from(count.max(1))) as usize;
+    let share = (limit / 4 / u64::from(count.max(1))) as usize;
     if share >= MAP_BYTES {
         return MAP_BYTES;
     }
