@@ -159,17 +159,21 @@ fn a_checkpoint_whose_sync_fails_is_done_again_from_the_start() {
     verify(&mut writers, &server);
 }
 
-/// The same without anything pretended: ext4 takes what the disk below has no room for, and its sync fails.
+/// The same without anything pretended: ext4 takes what the disk below has no room for, and its sync fails. What was synced just
+/// before is not checked: a program of a few lines that appends and syncs shows that such a disk has then lost some of it already.
 #[test]
 fn what_a_real_disk_fails_to_sync_is_not_acknowledged() {
     let place = Place::ext4_on_less("200M", "48m");
     let launch = Launch::with(&["--appendfsync", "always"]).data(&place.data());
     let mut server = Server::launch(launch);
     let mut chance = Chance::seeded("a disk that is smaller than it says");
-    let mut writers = Writer::some(4, Load::Large, &mut chance);
-    under_load(&mut writers, &mut server, |server| {
-        let mut client = server.connect();
-        client.check(&[("SET key 1", "OK")]);
+    let mut writers = Writer::some(8, Load::Large, &mut chance);
+    let (early, late) = writers.split_at_mut(4);
+    let mut client = server.connect();
+    under_load(early, &mut server, |_| {
+        wait_until("some is written", SOON, || client.ask(&["DBSIZE"]).integer() > 300);
+    });
+    under_load(late, &mut server, |server| {
         wait_until("writes are refused", SOON, || {
             if let Ok(reply) = client.try_ask(&["SET", "a", "b"]) {
                 reply.to_string().starts_with("-MISCONF")
@@ -178,15 +182,18 @@ fn what_a_real_disk_fails_to_sync_is_not_acknowledged() {
                 false
             }
         });
-        client.check(&[("GET key", "\"1\"")]);
+        for _ in 0..50 {
+            assert!(client.line("SET a b").starts_with("-MISCONF"));
+        }
     });
-    let (acknowledged, refused, unknown) = totals(&writers);
+    let (acknowledged, refused, unknown) = totals(late);
     eprintln!("{acknowledged} acknowledged, {refused} refused, {unknown} without a reply");
     assert!(acknowledged > 100 && refused > 0);
+    verify(early, &server); // reads go on
     server.kill();
     place.grow_below("400m");
     place.mount_again();
     server.start_again();
-    verify(&mut writers, &server);
-    server.connect().check(&[("GET key", "\"1\""), ("SET key 2", "OK")]);
+    verify(early, &server);
+    server.connect().check(&[("SET key 2", "OK")]);
 }
