@@ -50,7 +50,7 @@ fn class(rest: &mut &[u8], ignore_case: bool) -> Box<dyn Fn(u8) -> bool> {
             }
             (b']', _) => break,
             (_, [from, b'-', to, ..]) => {
-                let range = (*from.min(to), *from.max(to));
+                let range = if signed(*from) <= signed(*to) { (*from, *to) } else { (*to, *from) };
                 *rest = &rest[3..];
                 range
             }
@@ -59,13 +59,19 @@ fn class(rest: &mut &[u8], ignore_case: bool) -> Box<dyn Fn(u8) -> bool> {
                 (first, first)
             }
         };
-        let (from, to) = (fold(range.0), fold(range.1));
+        let (from, to) = (signed(fold(range.0)), signed(fold(range.1)));
         for byte in 0..=255 {
-            taken[usize::from(byte)] |= from <= fold(byte) && fold(byte) <= to;
+            let folded = signed(fold(byte));
+            taken[usize::from(byte)] |= from <= folded && folded <= to;
         }
     }
     *rest = rest.strip_prefix(b"]").unwrap_or(rest);
     Box::new(move |byte| taken[usize::from(byte)] != negated)
+}
+
+/// Bytes are ordered as C's `char` is on most machines.
+fn signed(byte: u8) -> i16 {
+    if byte < 128 { i16::from(byte) } else { i16::from(byte) - 256 }
 }
 
 /// All positions of the text that can be reached, element by element.

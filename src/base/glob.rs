@@ -106,13 +106,11 @@ fn class(pattern: &[u8], byte: u8, ignore_case: bool) -> (usize, bool) {
     (at, found != negated)
 }
 
+/// The ends of a range may be swapped. Bytes are ordered as C's signed `char`: `[\xff-A]` takes what lies between -1 and 65.
 fn in_range(from: u8, to: u8, byte: u8, ignore_case: bool) -> bool {
-    let (from, to) = (from.min(to), from.max(to));
-    if ignore_case {
-        (from.to_ascii_lowercase()..=to.to_ascii_lowercase()).contains(&byte.to_ascii_lowercase())
-    } else {
-        (from..=to).contains(&byte)
-    }
+    let (from, to) = if from as i8 <= to as i8 { (from, to) } else { (to, from) };
+    let place = |byte: u8| if ignore_case { byte.to_ascii_lowercase() as i8 } else { byte as i8 };
+    (place(from)..=place(to)).contains(&place(byte))
 }
 
 #[cfg(test)]
