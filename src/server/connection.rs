@@ -211,7 +211,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             let mut reading = std::pin::pin!(self.stream.read_buf(&mut self.input));
             let len = match reading.as_mut().poll(context) {
                 Poll::Pending => {
-                    self.note_buffers();
+                    if self.input.len() != self.session.buffers.input_len {
+                        self.note_buffers(); // else the turn before has noted it
+                    }
                     return Poll::Pending;
                 }
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Woken::Gone),

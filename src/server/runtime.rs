@@ -85,6 +85,8 @@ impl ClientThreads {
             (0..thread_count(&settings)).map(|_| Tasks::new()).collect::<io::Result<_>>()?;
         let listening = Listening::start(service, &settings, all.iter().map(Tasks::acceptor).collect())?;
         let addresses = listening.addresses();
+        // Before anybody is served who could change where that is.
+        service.listen_by(Box::new(listening));
         if addresses.is_empty() && unix.is_none() {
             return Err(io::Error::other("no port, address or local socket is configured"));
         }
@@ -94,7 +96,6 @@ impl ClientThreads {
             let thread = std::thread::Builder::new().name(format!("clients-{index}"));
             threads.push(thread.spawn(move || serve(index, &service, tasks, unix))?);
         }
-        service.listen_by(Box::new(listening));
         Ok(ClientThreads { threads, addresses })
     }
 
