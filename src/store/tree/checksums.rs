@@ -195,7 +195,7 @@ impl Checksums {
             Ok(checksums)
         });
         if settled.is_err() {
-            // Aside with them: then a new file is made, in memory only, and the newest meta page is the one to go by.
+            // Aside with them: without sums the newest meta page is the one to go by.
             let (from, to) = (folder.join("checksums"), folder.join("checksums.damaged"));
             let moved = if from.exists() { std::fs::rename(&from, &to) } else { Ok(()) };
             moved.map_err(|error| failed("rename", &from, &error))?;
