@@ -10,6 +10,7 @@ pub mod interop;
 pub mod node;
 pub mod observability;
 pub mod protocol;
+pub mod replication;
 pub mod server;
 pub mod session;
 pub mod store;

@@ -34,6 +34,18 @@ pub struct Lsn(pub u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub u64);
 
+/// A point in a partition's history: the transaction that leads to it, and a checksum over that and all before it. Points with
+/// equal LSN and chain have equal histories behind them, whoever wrote them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Point {
+    /// The epoch the transaction was committed in.
+    pub epoch: Epoch,
+    /// The transaction.
+    pub lsn: Lsn,
+    /// CRC-32C over the transaction and the chain before it; 0 before the first one.
+    pub chain: u32,
+}
+
 /// Names a collection's rows: the LSN of the transaction that made it and its index in that transaction. Unique,
 /// growing, and the same on every replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

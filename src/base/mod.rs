@@ -3,6 +3,7 @@
 mod big;
 pub mod blob;
 pub mod clock;
+pub mod concern;
 pub mod crash_point;
 pub mod crc16;
 pub mod glob;

@@ -1,0 +1,132 @@
+//! `Progress`: how far each follower is, and what follows from it for replies that are held. Pure: no sockets, no clock.
+//!
+//! A follower says up to which position of this node's journal it has everything, so one number stands for all partitions that
+//! its link carries. Invariants:
+//! - a position that was acknowledged once stays acknowledged;
+//! - a follower counts for a partition only while it is in step: not while it still waits for a snapshot of it, or for records
+//!   that it lacks.
+
+use crate::base::concern::WriteConcern;
+use crate::base::ids::PartitionId;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Names a link of this process: never used twice.
+pub type LinkId = u64;
+
+/// How far a follower is. Positions are those of this node's journal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Follower {
+    /// Its identity, as its data folder has it.
+    pub node: String,
+    /// Where it can be reached as a server: host and port.
+    pub address: (String, u16),
+    /// Partitions that it follows from here and has all records of.
+    pub in_step: BTreeSet<PartitionId>,
+    /// Up to here it has everything in its journal, so that its end as a process loses nothing.
+    pub journaled: u64,
+    /// Up to here it has everything on its disk.
+    pub synced: u64,
+    /// When it was heard last, in milliseconds of a monotonic clock.
+    pub heard_ms: u64,
+}
+
+/// The followers of a node.
+#[derive(Debug, Default)]
+pub struct Progress {
+    copies: u16,
+    followers: BTreeMap<LinkId, Follower>,
+}
+
+impl Progress {
+    /// Nobody follows; the data is to be kept in `copies` copies.
+    pub fn new(copies: u16) -> Progress {
+        Progress { copies, followers: BTreeMap::new() }
+    }
+
+    /// Changes in how many copies the data is to be kept.
+    pub fn set_copies(&mut self, copies: u16) {
+        self.copies = copies;
+    }
+
+    /// A follower, to be changed; it is made if it is new.
+    pub fn follower(&mut self, link: LinkId) -> &mut Follower {
+        self.followers.entry(link).or_default()
+    }
+
+    /// A link has ended.
+    pub fn remove(&mut self, link: LinkId) {
+        self.followers.remove(&link);
+    }
+
+    /// All followers, in the order they came.
+    pub fn followers(&self) -> impl Iterator<Item = (LinkId, &Follower)> {
+        self.followers.iter().map(|(link, follower)| (*link, follower))
+    }
+
+    /// Up to which position the changes of `partition` are stored on as many nodes as `concern` asks for. 0 if too few nodes
+    /// follow.
+    pub fn acknowledged(&self, partition: PartitionId, concern: WriteConcern) -> u64 {
+        let replicas = usize::from(concern.replicas(self.copies));
+        if replicas == 0 {
+            return u64::MAX;
+        }
+        let in_step = self.followers.values().filter(|follower| follower.in_step.contains(&partition));
+        // A node counts once, also while an old link of it has not ended yet.
+        let mut nodes: BTreeMap<&str, u64> = BTreeMap::new();
+        for follower in in_step {
+            let position = nodes.entry(&follower.node).or_default();
+            *position = follower.journaled.max(*position);
+        }
+        let mut positions: Vec<u64> = nodes.into_values().collect();
+        positions.sort_unstable_by(|a, b| b.cmp(a));
+        positions.get(replicas - 1).copied().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const P: PartitionId = PartitionId(0);
+
+    fn progress(copies: u16, followers: &[(&str, u64)]) -> Progress {
+        let mut progress = Progress::new(copies);
+        for (link, (node, journaled)) in followers.iter().enumerate() {
+            *progress.follower(link as u64) = Follower {
+                node: (*node).to_owned(),
+                in_step: [P].into(),
+                journaled: *journaled,
+                ..Follower::default()
+            };
+        }
+        progress
+    }
+
+    #[test]
+    fn each_concern_takes_the_follower_that_completes_it() {
+        let progress = progress(3, &[("a", 10), ("b", 30)]);
+        assert_eq!(progress.acknowledged(P, WriteConcern::Local), u64::MAX);
+        assert_eq!(progress.acknowledged(P, WriteConcern::One), 30);
+        assert_eq!(progress.acknowledged(P, WriteConcern::Majority), 30);
+        assert_eq!(progress.acknowledged(P, WriteConcern::All), 10);
+    }
+
+    #[test]
+    fn too_few_followers_acknowledge_nothing() {
+        assert_eq!(progress(5, &[("a", 10)]).acknowledged(P, WriteConcern::Majority), 0);
+        assert_eq!(progress(2, &[]).acknowledged(P, WriteConcern::One), 0);
+    }
+
+    #[test]
+    fn a_node_with_two_links_is_one_copy() {
+        assert_eq!(progress(5, &[("a", 10), ("a", 20)]).acknowledged(P, WriteConcern::Majority), 0);
+        assert_eq!(progress(5, &[("a", 10), ("a", 20)]).acknowledged(P, WriteConcern::One), 20);
+    }
+
+    #[test]
+    fn a_follower_that_is_not_in_step_does_not_count() {
+        let mut progress = progress(2, &[("a", 10)]);
+        progress.follower(0).in_step.clear();
+        assert_eq!(progress.acknowledged(P, WriteConcern::One), 0);
+    }
+}
