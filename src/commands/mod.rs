@@ -27,6 +27,7 @@ mod info;
 mod keys;
 pub mod keys_of;
 mod latency;
+mod links;
 mod memory;
 mod module;
 mod object;
@@ -71,6 +72,7 @@ pub const GROUPS: &[&[Command]] = &[
     cluster::COMMANDS,
     function::COMMANDS,
     latency::COMMANDS,
+    links::COMMANDS,
     module::COMMANDS,
     persistence::COMMANDS,
     replication::COMMANDS,

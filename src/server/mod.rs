@@ -2,10 +2,13 @@
 
 pub mod buffers;
 pub mod connection;
+#[cfg(test)]
+mod connection_tests;
 pub mod dispatch;
 pub mod housekeeping;
 pub mod listener;
 mod listening;
 pub mod names;
 pub mod runtime;
+mod stream;
 pub mod sweep;

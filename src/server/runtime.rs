@@ -4,6 +4,7 @@
 
 use super::connection::Connection;
 use super::listening::{Acceptor, Listening};
+use super::stream::Stream;
 use super::{listener, sweep};
 use crate::base::clock;
 use crate::config::Settings;
@@ -16,7 +17,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -215,7 +216,7 @@ fn tcp_peer(stream: &tokio::net::TcpStream, address: SocketAddr) -> Peer {
 /// descriptors that nobody has counted.
 async fn welcome<S>(stream: S, peer: Peer, service: &Arc<Service>, connections: &TaskTracker)
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Stream + 'static,
 {
     let settings = service.parameters.snapshot();
     let is_open_to_all = settings.protected_mode && settings.requirepass.0.is_empty();

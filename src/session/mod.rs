@@ -7,6 +7,7 @@ pub mod apply;
 pub mod client;
 pub mod clients;
 pub mod descriptors;
+pub mod handover;
 pub mod monitor;
 pub mod multi;
 pub mod pause;

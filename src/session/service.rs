@@ -1,6 +1,7 @@
 //! `Service`: what all sessions share.
 
 use super::clients::Clients;
+use super::handover::TakeLink;
 use super::monitor::Monitors;
 use super::pause::Pause;
 use super::saving::Saving;
@@ -57,6 +58,8 @@ pub struct Service {
     pub identity: Identity,
     /// The checkpoint that a client asked for.
     pub saving: Arc<Saving>,
+    /// Who takes over sockets that become replication links, if anybody does.
+    pub links: OnceLock<TakeLink>,
     listens: OnceLock<Box<dyn Listens>>,
 }
 
@@ -84,6 +87,7 @@ impl Service {
             housekeeping_rests: AtomicBool::new(false),
             identity: Identity::of_this_process(),
             saving: Arc::default(),
+            links: OnceLock::new(),
             listens: OnceLock::new(),
         }
     }

@@ -4,6 +4,7 @@
 //! runs, and at the end of a turn in which something changed.
 
 use super::client::{Buffers, Client, Profile};
+use super::handover::{Announced, Handover};
 use super::multi::Multi;
 use super::watch::Watched;
 use crate::protocol::encode::Version;
@@ -65,6 +66,10 @@ pub struct Session {
     pub replies: Replies,
     /// Whether the connection is to end.
     pub closing: Option<Closing>,
+    /// Whether replication takes the socket over at that end.
+    pub handover: Option<Handover>,
+    /// Where it says that it can be reached, if it is a replica.
+    pub announced: Announced,
     /// Whether this client has changed settings in this turn, and so the next command needs another snapshot of them.
     pub has_new_settings: bool,
     /// Channels, patterns and sharded channels subscribed to.
@@ -104,6 +109,8 @@ impl Session {
             watched: Watched::default(),
             replies: Replies::On,
             closing: None,
+            handover: None,
+            announced: Announced::default(),
             has_new_settings: false,
             subscriptions: (0, 0, 0),
             is_monitor: false,
