@@ -23,7 +23,7 @@ fn checksum(bytes: &[u8]) -> u32 {
 }
 
 fn header(position: u64) -> Vec<u8> {
-    let mut bytes = b"LARDERJ\x01".to_vec();
+    let mut bytes = b"LARDERJ\x02".to_vec();
     bytes.extend_from_slice(&position.to_le_bytes());
     bytes.extend_from_slice(&checksum(&bytes).to_le_bytes());
     bytes
@@ -50,7 +50,7 @@ fn segment(folder: &Path, position: usize) -> PathBuf {
 /// Reads the journal in `folder`: positions of its records, and the outcome.
 fn read(folder: &Path) -> (Vec<usize>, Option<Recovered>) {
     let mut positions = Vec::new();
-    let outcome = read_all(folder, |record| {
+    let outcome = read_all(folder, 0, |record| {
         let _ = (record.decode(), record.only_partition());
         positions.push(record.position as usize);
         Ok(())
@@ -180,7 +180,7 @@ fn encoded(sections: &[Section]) -> Vec<u8> {
     let mut bytes = Vec::new();
     put_number(&mut bytes, sections.len() as u64);
     for section in sections {
-        encode_section(&mut bytes, section.partition, section.epoch, section.lsn, section.operations.iter());
+        encode_section(&mut bytes, &section.head, section.operations.iter());
     }
     bytes
 }

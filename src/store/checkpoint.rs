@@ -86,7 +86,7 @@ impl Store {
                 return Err(error);
             }
         };
-        self.finish(index, tree, collected.generation);
+        self.finish(index, tree, collected.generation, collected.position);
         self.forget_dropped(index, &collected.dropped);
         crash_point::pass("checkpoint-done");
         Ok(Checkpointed { rows: collected.keys.len() + collected.items.len(), elapsed: begun.elapsed() })
@@ -136,6 +136,8 @@ impl Store {
             dirty_bytes: partition.dirty_bytes,
             saved_lsn: partition.saved_lsn,
         };
+        // With the lock held, all that the partition has committed is before this, and all that it will commit is not.
+        let position = self.journal.as_ref().map_or(0, super::journal::Journal::appended);
         let generation = partition.generation;
         partition.generation += 1;
         partition.frozen = Some(generation);
@@ -153,23 +155,25 @@ impl Store {
             dropped: std::mem::take(&mut partition.dropped),
             emptied: std::mem::take(&mut partition.emptied),
             state: State {
-                epoch: partition.epoch,
-                lsn: partition.lsn,
+                point: partition.point(),
+                position,
+                history_start: partition.history_start,
                 next_database_id: partition.next_database_id,
                 databases,
             },
             generation,
-            position: self.journal.as_ref().map_or(0, super::journal::Journal::appended),
+            position,
             before,
         };
         Some((collected, frozen))
     }
 
     /// Step 4.
-    fn finish(&self, index: usize, tree: Tree, generation: Generation) {
+    fn finish(&self, index: usize, tree: Tree, generation: Generation, position: u64) {
         let mut partition = self.partitions[index].lock();
         let old_tree = std::mem::replace(&mut partition.tree, tree);
         partition.clean = generation;
+        partition.journal_start = position;
         let mut old: Vec<_> = partition.databases.iter_mut().map(|d| d.rows.forget_frozen()).collect();
         old.extend(partition.emptied.iter_mut().map(|d| d.rows.forget_frozen()));
         old.push(partition.items.forget_frozen());

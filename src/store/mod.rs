@@ -8,6 +8,7 @@
 //! - a commit is one journal record, appended before the locks are released;
 //! - trees are written by one thread at a time and never by a command.
 
+mod apply;
 mod background;
 mod checkpoint;
 mod deadlines;
@@ -31,6 +32,7 @@ mod tree;
 mod walk;
 mod watch;
 
+pub use apply::ApplyError;
 pub use background::Background;
 pub use checkpoint::Checkpointed;
 pub use eviction::{Evicted, Policy};
@@ -49,7 +51,7 @@ pub use watch::WatchFlag;
 use crate::base::clock::unix_ms;
 use crate::base::ids::{PartitionId, Slot};
 use arc_swap::ArcSwap;
-use journal::Journal;
+use journal::{Journal, SectionHead};
 use parking_lot::{Mutex, MutexGuard};
 use partition::Partition;
 use smallvec::SmallVec;
@@ -62,6 +64,9 @@ use tree::Environment;
 
 /// What a partition takes without data, in its tree and in memory: a round figure near what is measured.
 const EMPTY_PARTITION_BYTES: u64 = 64 * 1024;
+
+/// A partition that is not written to is checkpointed all the same when so much of the journal concerns others.
+const IDLE_BYTES: u64 = 128 << 20;
 
 /// Why a command must stop before its end: nothing was changed, the transaction is to be dropped.
 #[derive(Clone, Debug)]
@@ -502,14 +507,26 @@ impl Store {
             // Held while the partition is looked at: another thread's checkpoint takes the rows first (and then nothing is
             // dirty) and writes them afterwards; until they are in the tree the journal alone has them.
             let _not_between_freeze_and_end = writing.lock();
-            if let Some((position, _)) = partition.lock().dirty_since {
+            let mut partition = partition.lock();
+            if let Some((position, _)) = partition.dirty_since {
                 needed = needed.min(position);
+            } else if partition.journal_start + IDLE_BYTES < needed {
+                // So that its tree says that it needs none of that, and the next start need not read it.
+                partition.dirty_since = Some((needed, self.clock_s.load(Ordering::Relaxed)));
             }
         }
         let dropped = journal.roll_if_done(needed).and_then(|()| journal.drop_before(needed));
         if let Err(error) = dropped {
             tracing::warn!("old journal segments stay: {error}");
         }
+    }
+
+    /// Says that the partition's rows are no longer what its history led to. The next checkpoint keeps that.
+    fn break_history(&self, id: PartitionId) {
+        let position = self.journal.as_ref().map_or(0, Journal::appended);
+        let mut partition = self.partitions[usize::from(id.0)].lock();
+        partition.chain = rand::random();
+        partition.dirty_since.get_or_insert((position, 0));
     }
 
     /// Exact counts of a database over all partitions.
@@ -586,7 +603,7 @@ impl Store {
 
     /// Numbers and journals what is staged in `guards`. Returns the position behind the record.
     #[inline]
-    fn journal_append(&self, guards: &mut [MutexGuard<'_, Partition>]) -> u64 {
+    fn journal_append(&self, guards: &mut [MutexGuard<'_, Partition>], time_ms: i64) -> u64 {
         let changed = |guard: &MutexGuard<'_, Partition>| !guard.staged.is_empty();
         let second = self.clock_s.load(Ordering::Relaxed);
         let before = self.journal.as_ref().map_or(0, Journal::appended);
@@ -596,14 +613,27 @@ impl Store {
             guard.dirty_since.get_or_insert((before, second));
             count += 1;
         }
-        let Some(journal) = &self.journal else { return 1 };
-        journal.append(|out| {
+        let mut encode = |out: &mut Vec<u8>| {
             journal::put_number(out, count);
-            for guard in guards.iter().filter(|guard| changed(guard)) {
+            for guard in guards.iter_mut().filter(|guard| changed(guard)) {
+                let head = SectionHead {
+                    partition: guard.id,
+                    epoch: guard.epoch,
+                    lsn: guard.lsn,
+                    previous: guard.chain,
+                    time_ms,
+                };
                 let operations = guard.staged.iter().map(|staged| &staged.operation);
-                journal::encode_section(out, guard.id, guard.epoch, guard.lsn, operations);
+                guard.chain = journal::encode_section(out, &head, operations);
             }
-        })
+        };
+        match &self.journal {
+            Some(journal) => journal.append(encode),
+            None => {
+                encode(&mut Vec::new());
+                1
+            }
+        }
     }
 
     /// Publishes a partition's stored bytes after a commit.

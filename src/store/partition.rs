@@ -15,7 +15,7 @@ use super::{FetchRequest, Interrupt, watch::Watches};
 use crate::base::blob::Blob;
 use crate::base::clock;
 use crate::base::crc16;
-use crate::base::ids::{Epoch, Lsn, PartitionId, Uid};
+use crate::base::ids::{Epoch, Lsn, PartitionId, Point, Uid};
 
 /// A logical database within one partition.
 pub struct Database {
@@ -70,6 +70,12 @@ pub struct Partition {
     pub epoch: Epoch,
     /// Of its last committed transaction.
     pub lsn: Lsn,
+    /// The chain of its last committed transaction.
+    pub chain: u32,
+    /// What this node's journal has of the partition before this position is in the tree, or of another history.
+    pub journal_start: u64,
+    /// What this node's journal has of the partition before this position is of another history: a snapshot replaced it.
+    pub history_start: u64,
     /// The last one that a checkpoint took which was made to save changes, and not to be rid of what was flushed.
     pub saved_lsn: Lsn,
     /// Databases by number.
@@ -115,6 +121,11 @@ pub struct Partition {
 }
 
 impl Partition {
+    /// Where its history stands.
+    pub fn point(&self) -> Point {
+        Point { epoch: self.epoch, lsn: self.lsn, chain: self.chain }
+    }
+
     /// What a database number means to the transaction that holds the lock: index of the committed database, if there is
     /// one, and physical id.
     #[inline]

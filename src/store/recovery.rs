@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 /// The version of the data folder this program writes.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// How the line of `node.toml` begins that checks the others.
 const CHECK: &str = "check = ";
 /// Threads that apply the journal at most.
@@ -163,6 +163,7 @@ fn replay_journal(folder: &Path, partitions: &mut [Partition]) -> Result<(Recove
     let count = std::thread::available_parallelism().map_or(1, usize::from).min(REPLAY_THREADS_MAX);
     let mut shares: Vec<Vec<&mut Partition>> = (0..count).map(|_| Vec::new()).collect();
     let known = partitions.len();
+    let from = partitions.iter().map(|partition| partition.journal_start).min().unwrap_or(0);
     for (index, partition) in partitions.iter_mut().enumerate() {
         shares[index % count].push(partition);
     }
@@ -183,7 +184,7 @@ fn replay_journal(folder: &Path, partitions: &mut [Partition]) -> Result<(Recove
                 let _ = senders[worker].send(std::mem::take(&mut batches[worker]));
             }
         };
-        let read = journal::read_all(folder, |record| {
+        let read = journal::read_all(folder, from, |record| {
             match record.only_partition() {
                 Some(id) if id.0 as usize >= known => return Err(unknown_partition(id)),
                 Some(id) => give(id.0 as usize % count, record),
@@ -216,7 +217,7 @@ fn replay_share(
         let unknown =
             || JournalError(format!("the journal has a record of an unknown form at position {position}"));
         for section in sections.ok_or_else(unknown)? {
-            let id = section.partition;
+            let id = section.head.partition;
             if id.0 as usize % count == number {
                 let partition = share.get_mut(id.0 as usize / count).ok_or_else(|| unknown_partition(id))?;
                 replayed += u64::from(replay(partition, position, section)?);
@@ -236,6 +237,9 @@ pub fn empty_partition(id: PartitionId, databases: u16, tree: Tree) -> Partition
         id,
         epoch: Epoch(1),
         lsn: Lsn(0),
+        chain: 0,
+        journal_start: 0,
+        history_start: 0,
         saved_lsn: Lsn(0),
         databases: (0..u32::from(databases)).map(Database::new).collect(),
         bytes: 0,
@@ -266,8 +270,11 @@ fn open_partition(
 ) -> Result<Partition, OpenError> {
     let mut partition = empty_partition(id, databases, Tree::open(environment)?);
     if let Some(state) = environment.state()? {
-        (partition.epoch, partition.lsn) = (state.epoch, state.lsn);
-        partition.saved_lsn = state.lsn;
+        (partition.epoch, partition.lsn, partition.chain) =
+            (state.point.epoch, state.point.lsn, state.point.chain);
+        partition.journal_start = state.position;
+        partition.history_start = state.history_start;
+        partition.saved_lsn = state.point.lsn;
         partition.next_database_id = state.next_database_id;
         for (number, (id, counters)) in state.databases.into_iter().enumerate() {
             if number == partition.databases.len() {
@@ -283,13 +290,14 @@ fn open_partition(
 
 /// Applies one partition's part of a journaled transaction, unless its tree knows it. Returns whether it did.
 fn replay(partition: &mut Partition, position: u64, section: Section) -> Result<bool, JournalError> {
-    if section.lsn <= partition.lsn {
+    let head = section.head;
+    if head.lsn <= partition.lsn || position < partition.journal_start {
         return Ok(false);
     }
-    if section.lsn.0 != partition.lsn.0 + 1 {
-        return Err(JournalError(lacks_transactions(partition, section.lsn).0));
+    if head.lsn.0 != partition.lsn.0 + 1 || head.previous != partition.chain {
+        return Err(JournalError(lacks_transactions(partition, head.lsn).0));
     }
-    (partition.lsn, partition.epoch) = (section.lsn, section.epoch);
+    (partition.lsn, partition.epoch, partition.chain) = (head.lsn, head.epoch, section.chain);
     partition.dirty_since.get_or_insert((position, 0));
     for operation in section.operations {
         let prior = match &operation {
@@ -309,7 +317,11 @@ fn lacks_transactions(partition: &Partition, next: Lsn) -> OpenError {
     ))
 }
 
-fn prior_of(partition: &mut Partition, made: &crate::base::blob::Blob) -> Result<Option<Prior>, Interrupt> {
+/// What a key row replaces.
+pub fn prior_of(
+    partition: &mut Partition,
+    made: &crate::base::blob::Blob,
+) -> Result<Option<Prior>, Interrupt> {
     let (id, slot, position) = row::position_of(made.key());
     let Some(index) = partition.databases.iter().position(|database| database.id == id) else {
         return Ok(None);

@@ -15,8 +15,8 @@ use super::tree::{Batch, Environment, Salvage, State, TreeError, TreeName};
 use super::{Counters, Options, Store};
 use crate::base::blob::{Blob, Head};
 use crate::base::clock::unix_ms;
-use crate::base::ids::{Lsn, Uid};
-use std::collections::{BTreeMap, HashMap};
+use crate::base::ids::{Lsn, PartitionId, Point, Uid};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -59,12 +59,45 @@ pub fn repair(folder: &Path, report: Report) -> Result<(), OpenError> {
     finish_interrupted(folder)?;
     let ids = partitions_in(folder)?;
     recovery::repair_manifest(folder, ids.len() as u16, report)?;
-    let _manifest = recovery::open_manifest(folder, ids.len() as u16)?; // and with it the lock
+    let manifest = recovery::open_manifest(folder, ids.len() as u16)?; // and with it the lock
     let mut known = Vec::new();
     for id in &ids {
         known.push(repair_tree(&folder.join("partitions").join(id), &lost, report)?);
     }
-    repair_journal(folder, &lost, known, report)
+    let lossy = repair_journal(folder, &lost, known, report)?;
+    drop(manifest);
+    break_histories(folder, &lossy)
+}
+
+/// What a partition's tree is after its repair.
+struct Known {
+    state: State,
+    /// What it should have reached if a commit was taken back.
+    must_reach: Option<Lsn>,
+    /// Rows may be missing.
+    is_lossy: bool,
+}
+
+/// What a tree without a state is.
+fn new_state() -> State {
+    State {
+        point: Point::default(),
+        position: 0,
+        history_start: 0,
+        next_database_id: 0,
+        databases: Vec::new(),
+    }
+}
+
+/// A partition that lost something has no longer the history that its LSN stands for: other nodes must not take the two for
+/// equal.
+fn break_histories(folder: &Path, lossy: &BTreeSet<u16>) -> Result<(), OpenError> {
+    if lossy.is_empty() {
+        return Ok(());
+    }
+    let store = Store::open(folder, 1, 1, Options::default())?;
+    lossy.iter().for_each(|id| store.break_history(PartitionId(*id)));
+    Ok(store.checkpoint_now()?)
 }
 
 /// Puts in place what an interrupted repair had made whole: the old one was moved aside only after that.
@@ -96,24 +129,24 @@ fn partitions_in(folder: &Path) -> Result<Vec<String>, OpenError> {
     }
 }
 
-/// Makes a tree whole. Returns the LSN it knows, and the one it should have known if a commit was taken back.
-fn repair_tree(path: &Path, lost: &Path, report: Report) -> Result<(Lsn, Option<Lsn>), OpenError> {
+/// Makes a tree whole.
+fn repair_tree(path: &Path, lost: &Path, report: Report) -> Result<Known, OpenError> {
     let opened = Environment::open(path, super::tree::map_bytes(1)).and_then(|environment| {
         environment.check_all(&AtomicBool::new(false))?;
-        let lsn = environment.state()?.map_or(Lsn(0), |state| state.lsn);
-        Ok((lsn, environment.must_reach()))
+        let state = environment.state()?.unwrap_or_else(new_state);
+        Ok(Known { state, must_reach: environment.must_reach(), is_lossy: false })
     });
     match opened {
         Ok(known) => Ok(known),
         Err(TreeError(reason)) => {
             report(&reason);
-            Ok((rebuild(path, lost, report)?, None))
+            Ok(Known { state: rebuild(path, lost, report)?, must_reach: None, is_lossy: true })
         }
     }
 }
 
-/// Moves what is whole of a tree into a new one and the old one to `lost`. Returns the LSN it knows.
-fn rebuild(path: &Path, lost: &Path, report: Report) -> Result<Lsn, OpenError> {
+/// Moves what is whole of a tree into a new one and the old one to `lost`. Returns what it knows.
+fn rebuild(path: &Path, lost: &Path, report: Report) -> Result<State, OpenError> {
     let shown = path.display();
     let unreadable = || {
         OpenError(format!("{shown} does not even say what it held: this partition can only come from a copy"))
@@ -141,7 +174,7 @@ fn rebuild(path: &Path, lost: &Path, report: Report) -> Result<Lsn, OpenError> {
         names.lines().count(),
         lost.display()
     ));
-    Ok(state.lsn)
+    Ok(state)
 }
 
 /// Copies the rows of `old` that can be used into `new`, and the counts of them into `state`. Returns the names of keys whose
@@ -247,13 +280,13 @@ impl RowWriter<'_> {
     }
 }
 
-/// Writes the records that can be used into a new journal, if the old one is damaged or lacks any.
+/// Writes the records that can be used into a new journal. Returns the partitions that may lack something.
 fn repair_journal(
     folder: &Path,
     lost: &Path,
-    known: Vec<(Lsn, Option<Lsn>)>,
+    known: Vec<Known>,
     report: Report,
-) -> Result<(), OpenError> {
+) -> Result<BTreeSet<u16>, OpenError> {
     let path = folder.join(JOURNAL);
     let fresh = path.with_extension(REPAIRED);
     let _ = std::fs::remove_dir_all(&fresh); // of a repair that did not end
@@ -262,34 +295,50 @@ fn repair_journal(
     let begin = Recovered { end: salvaged.end, ..Recovered::default() };
     let segment_bytes = Options::default().journal_segment_bytes;
     let new = Journal::open(&fresh, &begin, SyncMode::Never, segment_bytes)?;
-    let mut at: Vec<Lsn> = known.iter().map(|(lsn, _)| *lsn).collect();
+    let mut at: Vec<Lsn> = known.iter().map(|known| known.state.point.lsn).collect();
     let (mut kept, mut unusable) = (0_u64, BTreeMap::<u16, u64>::new());
     for record in salvaged.records() {
         // Marks are of no use elsewhere: the new journal makes its own.
-        let Some(sections) = record.decode().filter(|sections| !sections.is_empty()) else { continue };
+        let Some(mut sections) = record.decode().filter(|sections| !sections.is_empty()) else { continue };
+        // What stands before a tree's position is in it, or of a history that a snapshot replaced.
+        let start = |id: PartitionId| known.get(usize::from(id.0)).map_or(0, |known| known.state.position);
+        sections.retain(|section| record.position >= start(section.head.partition));
+        if sections.is_empty() {
+            continue;
+        }
         let fits = sections.iter().all(|section| {
-            at.get(section.partition.0 as usize).is_some_and(|lsn| section.lsn.0 <= lsn.0 + 1)
+            at.get(section.head.partition.0 as usize).is_some_and(|lsn| section.head.lsn.0 <= lsn.0 + 1)
         });
         if !fits {
-            sections.iter().for_each(|section| *unusable.entry(section.partition.0).or_default() += 1);
+            sections.iter().for_each(|section| *unusable.entry(section.head.partition.0).or_default() += 1);
             continue;
         }
         for section in &sections {
-            let lsn = &mut at[section.partition.0 as usize];
-            *lsn = (*lsn).max(section.lsn);
+            let lsn = &mut at[section.head.partition.0 as usize];
+            *lsn = (*lsn).max(section.head.lsn);
         }
         kept += 1;
-        new.append(|out| out.extend_from_slice(record.payload()));
+        new.append(|out| {
+            journal::put_number(out, sections.len() as u64);
+            for section in &sections {
+                journal::encode_section(out, &section.head, section.operations.iter());
+            }
+        });
     }
     new.sync_to(new.appended())?;
     drop(new);
+    let mut lossy: BTreeSet<u16> = unusable.keys().copied().collect();
     for (id, count) in &unusable {
         report(&format!(
             "partition {id}: {count} transactions come behind one that is missing, and are lost"
         ));
     }
-    for (id, ((_, must_reach), at)) in known.iter().zip(&at).enumerate() {
-        if let Some(should) = must_reach.filter(|should| at < should) {
+    for (id, (known, at)) in known.iter().zip(&at).enumerate() {
+        if known.is_lossy || salvaged.damages > 0 {
+            lossy.insert(id as u16);
+        }
+        if let Some(should) = known.must_reach.filter(|should| at < should) {
+            lossy.insert(id as u16);
             report(&format!("partition {id} ends at transaction {at}; there were some up to {should}"));
             let note = folder.join(format!("partitions/{id:04}/unfinished"));
             put_aside(&note, lost)?;
@@ -297,7 +346,8 @@ fn repair_journal(
     }
     report(&format!("journal: {} damaged places; kept {kept} records", salvaged.damages));
     put_aside(&path, lost)?;
-    std::fs::rename(&fresh, &path).map_err(|error| recovery::failed("rename", &fresh, &error))
+    std::fs::rename(&fresh, &path).map_err(|error| recovery::failed("rename", &fresh, &error))?;
+    Ok(lossy)
 }
 
 /// Moves a file or folder to `lost`.

@@ -649,7 +649,7 @@ impl<'s> Transaction<'s> {
         if !self.has_changes() {
             return 0;
         }
-        let position = store.journal_append(&mut self.view.guards);
+        let position = store.journal_append(&mut self.view.guards, self.view.now);
         for partition in &mut self.view.guards {
             partition.uids_made = 0;
             let mut staged = std::mem::take(&mut partition.staged);

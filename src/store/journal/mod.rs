@@ -5,10 +5,9 @@
 //!
 //! ```text
 //! journal/<position of its first record, 20 digits>.log, about 64 MB each:
-//!   header   b"LARDERJ" (7) · version (1) · first position (8, LE) · CRC-32C of these 16 bytes (4)
+//!   header   b"LARDERJ" (7) · version, 2 (1) · first position (8, LE) · CRC-32C of these 16 bytes (4)
 //!   records  payload length (4, LE) · CRC-32C of length and payload (4, LE) · payload
-//! payload:   number of sections, then for each partition concerned
-//!            partition · epoch · LSN · number of operations, then the operations (see `record`); numbers are LEB128
+//! payload:   number of sections, then a section for each partition concerned (see `record`); numbers are LEB128
 //!            or a mark: 0 · b"synced" · its own position (8, LE) · the position up to which all was synced when it was made (8, LE)
 //! ```
 //!
@@ -23,14 +22,18 @@
 //! - disk space is reserved for a record before its transaction is accepted; what makes data grow leaves some of it to removals,
 //!   and some of the disk to checkpoints.
 
+mod cursor;
 mod reader;
 mod record;
 mod salvage;
 mod segment;
 mod writer;
 
+pub use cursor::{Cursor, CursorError};
 pub use reader::{Record, Recovered, read_all};
-pub use record::{Section, decode_mark, decode_payload, encode_section, put_mark, put_number};
+pub use record::{
+    Section, SectionHead, decode_mark, decode_payload, encode_section, put_mark, put_number, visit_sections,
+};
 pub use salvage::salvage;
 pub use writer::{Journal, RECORD_MAX, SyncMode};
 

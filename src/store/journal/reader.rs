@@ -54,12 +54,17 @@ impl Record {
     }
 }
 
-/// Reads all records in `folder` in order and gives each to `apply`; cuts a torn tail.
+/// Reads the records in `folder` in order and gives each to `apply`; cuts a torn tail. Segments that end before `from` are not
+/// looked at: what was kept for replicas is no matter of a start.
 pub fn read_all(
     folder: &Path,
+    from: u64,
     mut apply: impl FnMut(Record) -> Result<(), JournalError>,
 ) -> Result<Recovered, JournalError> {
-    let positions = segment::list(folder)?;
+    let mut positions = segment::list(folder)?;
+    let needless =
+        positions.windows(2).take_while(|pair| pair[1] <= from && is_followed(folder, pair)).count();
+    positions.drain(..needless);
     let mut found = Recovered::default();
     for (index, &start) in positions.iter().enumerate() {
         let path = segment::path(folder, start);
@@ -127,6 +132,12 @@ fn cut_tail(folder: &Path, segments: &[u64], found: &Recovered) -> Result<u64, J
     }
     crash_point::pass("recovery-after-cut");
     Ok(cut)
+}
+
+/// Whether the second of two segments begins where the first ends: one that could not be made stands in the middle of it.
+fn is_followed(folder: &Path, pair: &[u64]) -> bool {
+    let len = std::fs::metadata(segment::path(folder, pair[0])).map_or(0, |data| data.len());
+    len == HEADER_BYTES + pair[1] - pair[0]
 }
 
 fn is_header(bytes: &[u8], start: u64) -> bool {

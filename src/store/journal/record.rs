@@ -1,6 +1,10 @@
 //! Sections of journal records as bytes.
 //!
+//! A section's chain is the CRC-32C of its bytes, and these begin with the chain of the section before it. So equal chains mean
+//! equal histories, and whoever copies a history sees at the first record that it does not continue his own.
+//!
 //! ```text
+//! section    partition · epoch · LSN · chain before it (4, LE) · commit time, ms since 1970 · number of operations · operations
 //! operation  1 · key length · value length · key · value    key row put
 //!            2 · key length · key                           key row deleted
 //!            3 · key length · value length · key · value    item row put
@@ -21,29 +25,44 @@ const DELETE_ITEM: u8 = 4;
 const DROP: u8 = 5;
 const DATABASE: u8 = 6;
 
-/// One partition's part of a transaction.
-pub struct Section {
+/// What a section begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SectionHead {
     /// Which partition.
     pub partition: PartitionId,
     /// Of its history.
     pub epoch: Epoch,
     /// Which transaction.
     pub lsn: Lsn,
+    /// The chain of the one before.
+    pub previous: u32,
+    /// When it was committed, by the primary's wall clock in milliseconds since 1970.
+    pub time_ms: i64,
+}
+
+/// One partition's part of a transaction.
+pub struct Section {
+    /// Where it belongs.
+    pub head: SectionHead,
+    /// Its chain.
+    pub chain: u32,
     /// What it did.
     pub operations: Vec<Operation>,
 }
 
-/// Appends one partition's part of a transaction.
+/// Appends one partition's part of a transaction. Returns its chain.
+#[inline]
 pub fn encode_section<'a>(
     out: &mut Vec<u8>,
-    partition: PartitionId,
-    epoch: Epoch,
-    lsn: Lsn,
+    head: &SectionHead,
     operations: impl ExactSizeIterator<Item = &'a Operation>,
-) {
-    put_number(out, u64::from(partition.0));
-    put_number(out, epoch.0);
-    put_number(out, lsn.0);
+) -> u32 {
+    let start = out.len();
+    put_number(out, u64::from(head.partition.0));
+    put_number(out, head.epoch.0);
+    put_number(out, head.lsn.0);
+    out.extend_from_slice(&head.previous.to_le_bytes());
+    put_number(out, head.time_ms as u64);
     put_number(out, operations.len() as u64);
     for operation in operations {
         match operation {
@@ -61,6 +80,7 @@ pub fn encode_section<'a>(
             }
         }
     }
+    crc32c::crc32c(&out[start..])
 }
 
 #[inline]
@@ -129,15 +149,30 @@ pub fn only_partition(payload: &[u8]) -> Option<PartitionId> {
     (count == 1).then_some(PartitionId(partition))
 }
 
+/// Calls `visit` with the head of each section and the bytes of the whole section, without decoding the operations. `None` if the
+/// bytes have not the form of a payload.
+pub fn visit_sections<'a>(payload: &'a [u8], mut visit: impl FnMut(SectionHead, &'a [u8])) -> Option<()> {
+    let mut input = Input(payload);
+    for _ in 0..input.number()? {
+        let start = input.0;
+        let head = input.head()?;
+        let operations = input.number()?;
+        (0..operations).try_for_each(|_| input.skip_operation())?;
+        visit(head, &start[..start.len() - input.0.len()]);
+    }
+    Some(())
+}
+
 fn decode_section(input: &mut Input) -> Option<Section> {
-    let partition = PartitionId(u16::try_from(input.number()?).ok()?);
-    let (epoch, lsn, count) = (Epoch(input.number()?), Lsn(input.number()?), input.number()?);
+    let start = input.0;
+    let (head, count) = (input.head()?, input.number()?);
     // Each operation takes a byte at least: a damaged count cannot make us reserve more than the record is long.
     let mut operations = Vec::with_capacity((count as usize).min(input.0.len()));
     for _ in 0..count {
         operations.push(decode_operation(input)?);
     }
-    Some(Section { partition, epoch, lsn, operations })
+    let chain = crc32c::crc32c(&start[..start.len() - input.0.len()]);
+    Some(Section { head, chain, operations })
 }
 
 fn decode_operation(input: &mut Input) -> Option<Operation> {
@@ -198,6 +233,13 @@ impl<'a> Input<'a> {
 }
 
 impl Input<'_> {
+    fn head(&mut self) -> Option<SectionHead> {
+        let partition = PartitionId(u16::try_from(self.number()?).ok()?);
+        let (epoch, lsn) = (Epoch(self.number()?), Lsn(self.number()?));
+        let previous = u32::from_le_bytes(self.take(4)?.try_into().ok()?);
+        Some(SectionHead { partition, epoch, lsn, previous, time_ms: self.number()? as i64 })
+    }
+
     fn skip_sections(&mut self) -> Option<()> {
         let count = self.number()?;
         if count == 0 {
@@ -205,8 +247,7 @@ impl Input<'_> {
             return (self.take(word.len())? == word && self.take(16).is_some()).then_some(());
         }
         for _ in 0..count {
-            u16::try_from(self.number()?).ok()?;
-            let (_epoch, _lsn, operations) = (self.number()?, self.number()?, self.number()?);
+            let (_head, operations) = (self.head()?, self.number()?);
             (0..operations).try_for_each(|_| self.skip_operation())?;
         }
         Some(())
@@ -258,15 +299,25 @@ mod tests {
             Operation::Drop { uid: Uid { lsn: 1, index: 2 }, kind: Kind::Hash },
             Operation::Database { number: 15, id: 300 },
         ];
+        let head = SectionHead {
+            partition: PartitionId(11),
+            epoch: Epoch(1),
+            lsn: Lsn(1 << 50),
+            previous: 0x1234_5678,
+            time_ms: 1_700_000_000_000,
+        };
         let mut bytes = Vec::new();
         put_number(&mut bytes, 1);
-        encode_section(&mut bytes, PartitionId(11), Epoch(1), Lsn(1 << 50), operations.iter());
+        let chain = encode_section(&mut bytes, &head, operations.iter());
         let sections = decode_payload(&bytes).expect("decodes");
-        assert_eq!((sections[0].partition, sections[0].lsn), (PartitionId(11), Lsn(1 << 50)));
+        assert_eq!((sections[0].head, sections[0].chain), (head, chain));
         let mut again = Vec::new();
         put_number(&mut again, 1);
-        encode_section(&mut again, PartitionId(11), Epoch(1), Lsn(1 << 50), sections[0].operations.iter());
+        assert_eq!(encode_section(&mut again, &head, sections[0].operations.iter()), chain);
         assert_eq!(again, bytes);
+        let mut visited = Vec::new();
+        visit_sections(&bytes, |head, section| visited.push((head, section))).expect("has the form");
+        assert_eq!(visited, [(head, &bytes[1..])]);
         let mut mark = Vec::new();
         put_mark(&mut mark, 7, 5);
         assert!(has_form(&bytes) && has_form(&mark));

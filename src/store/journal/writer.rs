@@ -1,15 +1,18 @@
 //! Appends, writes and syncs.
 
+use super::cursor::{self, Cursor, CursorError};
 use super::record::put_mark;
 use super::segment::{self, HEADER_BYTES};
 use super::{JournalError, Recovered};
 use crate::base::crash_point;
+use crate::base::ids::{Lsn, PartitionId};
 use parking_lot::{Condvar, Mutex};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// When the journal is synced to disk: `appendfsync`.
@@ -94,6 +97,13 @@ pub struct Journal {
     first_segment: AtomicU64,
     /// Held while segments are removed.
     dropping: Mutex<()>,
+    /// Bytes before the end that are kept for replicas which come back.
+    kept_bytes: AtomicU64,
+    /// Positions that somebody reads from, by number.
+    pins: Mutex<BTreeMap<u64, u64>>,
+    /// Told the position up to which all is written, while it listens.
+    after_write: OnceLock<Box<dyn Fn(u64) + Send + Sync>>,
+    has_listeners: AtomicBool,
 }
 
 impl Journal {
@@ -154,6 +164,10 @@ impl Journal {
             after_sync: Mutex::new(None),
             first_segment: first.into(),
             dropping: Mutex::default(),
+            kept_bytes: 0.into(),
+            pins: Mutex::default(),
+            after_write: OnceLock::new(),
+            has_listeners: AtomicBool::new(false),
         };
         journal.sync_now()?;
         journal.reserve_ahead();
@@ -211,13 +225,19 @@ impl Journal {
             return Err(error);
         }
         self.note_unstuck();
-        self.written.store(current.end, Ordering::Release);
+        let written = current.end;
+        self.written.store(written, Ordering::Release);
         bytes.clear();
         if bytes.capacity() <= KEPT_BUFFER {
             current.spare = bytes;
         }
         let mode = self.mode();
         drop(current);
+        if self.has_listeners.load(Ordering::Relaxed)
+            && let Some(tell) = self.after_write.get()
+        {
+            tell(written);
+        }
         if mode == SyncMode::Always {
             drop(self.wake.0.lock()); // the thread is before its check or in its wait, never in between
             self.wake.1.notify_one();
@@ -480,9 +500,13 @@ impl Journal {
         self.wake.1.notify_all();
     }
 
-    /// Removes segments whose records are all before `position`.
+    /// Removes segments whose records are all before `position`, unless somebody reads them or they are kept for replicas. On a
+    /// full disk nobody is waited for.
     pub fn drop_before(&self, position: u64) -> Result<(), JournalError> {
         let _alone = self.dropping.lock();
+        let kept = self.appended().saturating_sub(self.kept_bytes.load(Ordering::Relaxed));
+        let read = self.pins.lock().values().min().copied().unwrap_or(u64::MAX);
+        let position = if self.is_full() { position } else { position.min(kept).min(read) };
         let positions = segment::list(&self.folder)?;
         let needless = positions.windows(2).filter(|pair| pair[1] <= position);
         if needless.clone().next().is_none() {
@@ -499,6 +523,63 @@ impl Journal {
             self.first_segment.store(pair[1], Ordering::Release);
         }
         Ok(())
+    }
+
+    /// Keeps so many bytes before the end, about, for replicas which come back.
+    pub fn keep(&self, bytes: u64) {
+        self.kept_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Reader number `reader` needs what is behind `position`; without one it needs nothing any more.
+    pub fn pin(&self, reader: u64, position: Option<u64>) {
+        let mut pins = self.pins.lock();
+        match position {
+            Some(position) => pins.insert(reader, position),
+            None => pins.remove(&reader),
+        };
+        self.has_listeners.store(!pins.is_empty(), Ordering::Relaxed);
+    }
+
+    /// `tell` is called with the position up to which all is written, after each write, while there are readers. The first one
+    /// stays.
+    pub fn after_write(&self, tell: Box<dyn Fn(u64) + Send + Sync>) {
+        let _ = self.after_write.set(tell);
+    }
+
+    /// Position up to which all is written.
+    pub fn written(&self) -> u64 {
+        self.written.load(Ordering::Acquire)
+    }
+
+    /// A reader that stands at `position`.
+    pub fn cursor(&self, position: u64) -> Cursor {
+        Cursor::new(&self.folder, position)
+    }
+
+    /// For each of `wanted` a position from which on the journal has all of the partition's transactions behind that one, if it
+    /// has them. What stands before `floor(partition)` is of another history.
+    pub fn locate(
+        &self,
+        wanted: &[(PartitionId, Lsn)],
+        floor: impl Fn(PartitionId) -> u64,
+    ) -> Result<Vec<Option<u64>>, CursorError> {
+        let mut found = vec![None; wanted.len()];
+        let mut end = self.written();
+        for start in segment::list(&self.folder).map_err(CursorError::Failed)?.into_iter().rev() {
+            if found.iter().all(Option::is_some) {
+                break;
+            }
+            let firsts = match cursor::firsts(&self.folder, start, end, &floor) {
+                Err(CursorError::Gone) => break, // dropped since it was listed, and all before it
+                firsts => firsts?,
+            };
+            for (place, (partition, lsn)) in found.iter_mut().zip(wanted) {
+                let first = firsts.get(partition).filter(|(first, _)| first.0 <= lsn.0 + 1);
+                *place = place.or(first.map(|(_, position)| *position));
+            }
+            end = start;
+        }
+        Ok(found)
     }
 
     /// `tell` is called with the durable position after each sync.
@@ -573,8 +654,8 @@ fn append_record(bytes: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) -> u64 {
 mod tests {
     use super::super::record::{MARK_BYTES, put_number};
     use super::*;
-    use crate::base::ids::{Epoch, Lsn, PartitionId};
-    use crate::store::journal::{encode_section, read_all};
+    use crate::base::ids::Epoch;
+    use crate::store::journal::{SectionHead, encode_section, read_all, visit_sections};
     use crate::store::record::Operation;
 
     fn open(folder: &Path) -> Journal {
@@ -585,14 +666,21 @@ mod tests {
         let operation = Operation::Database { number: 1, id: lsn as u32 };
         journal.append(|out| {
             put_number(out, 1);
-            encode_section(out, PartitionId(0), Epoch(1), Lsn(lsn), std::iter::once(&operation));
+            let head = SectionHead {
+                partition: PartitionId(0),
+                epoch: Epoch(1),
+                lsn: Lsn(lsn),
+                previous: 0,
+                time_ms: 0,
+            };
+            encode_section(out, &head, std::iter::once(&operation));
         })
     }
 
     fn lsns(folder: &Path) -> Result<(Vec<u64>, Recovered), JournalError> {
         let mut found = Vec::new();
-        let recovered = read_all(folder, |record| {
-            found.push(record.decode().expect("decodes")[0].lsn.0);
+        let recovered = read_all(folder, 0, |record| {
+            found.push(record.decode().expect("decodes")[0].head.lsn.0);
             Ok(())
         })?;
         Ok((found, recovered))
@@ -697,6 +785,48 @@ mod tests {
                 Err(error) => assert!(synced && error.0.contains("damaged"), "{error}"),
             }
         }
+    }
+
+    #[test]
+    fn a_cursor_reads_what_is_written_across_segments_and_knows_when_it_is_gone() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let journal =
+            Journal::open(folder.path(), &Recovered::default(), SyncMode::Never, 64).expect("opens");
+        let mut cursor = journal.cursor(0);
+        let read = |cursor: &mut Cursor, limit: u64| {
+            let mut found = Vec::new();
+            let take = &mut |_, payload: &[u8]| {
+                visit_sections(payload, |head, _| found.push(head.lsn.0)).expect("a record");
+            };
+            while cursor.read(limit, 100, take).expect("reads") {}
+            found
+        };
+        for lsn in 1..=30 {
+            journal.write(append(&journal, lsn)).expect("writes");
+            if lsn % 10 == 0 {
+                journal.sync_now().expect("syncs"); // and a mark comes in between
+            }
+            assert_eq!(read(&mut cursor, journal.written()), [lsn]);
+        }
+        assert!(segment::list(folder.path()).expect("lists").len() > 5);
+        assert_eq!(read(&mut journal.cursor(0), journal.written()), (1..=30).collect::<Vec<_>>());
+        let id = PartitionId(0);
+        let wanted = [(id, Lsn(0)), (id, Lsn(17)), (id, Lsn(29)), (PartitionId(1), Lsn(4))];
+        let found = journal.locate(&wanted, |_| 0).expect("looks");
+        assert_eq!((found[0], found[3]), (Some(0), None));
+        for (place, lsn) in [(found[1], 18), (found[2], 30)] {
+            let mut cursor = journal.cursor(place.expect("it has them"));
+            let behind = read(&mut cursor, journal.written());
+            assert!(behind.contains(&lsn) && behind.len() < 30 && behind.ends_with(&[30]));
+        }
+        let floor = found[2].expect("it has them");
+        assert_eq!(journal.locate(&[(id, Lsn(17))], |_| floor).expect("looks"), [None]);
+
+        journal.pin(1, Some(floor));
+        journal.drop_before(u64::MAX).expect("drops");
+        assert!(matches!(journal.cursor(0).read(floor, 100, &mut |_, _| ()), Err(CursorError::Gone)));
+        assert_eq!(journal.locate(&[(id, Lsn(29)), (id, Lsn(0))], |_| 0).expect("looks")[1], None);
+        assert!(read(&mut journal.cursor(floor), journal.written()).ends_with(&[30]));
     }
 
     #[test]

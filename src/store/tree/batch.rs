@@ -3,7 +3,7 @@
 use super::{Environment, META, Rows, TreeError};
 use crate::base::blob::Blob;
 use crate::base::crash_point;
-use crate::base::ids::{Epoch, Lsn, Uid};
+use crate::base::ids::{Epoch, Lsn, Point, Uid};
 use crate::store::order::{self, LONGEST_PLAIN, SHORTENED};
 use crate::store::partition::Counters;
 use crate::store::row::{self, Kind};
@@ -12,20 +12,23 @@ use std::ops::Bound;
 use std::sync::atomic::Ordering;
 
 pub const STATE_KEY: &[u8] = b"state";
-const STATE_VERSION: u8 = 1;
+const STATE_VERSION: u8 = 2;
 
 /// What a tree knows of itself.
 ///
 /// ```text
-/// version (1) · epoch (8) · LSN (8) · next database id (4) · number of databases (2)
+/// version (1) · epoch (8) · LSN (8) · chain (4) · journal position (8) · history start (8) · next database id (4)
+/// number of databases (2)
 /// then for each database: id (4) · keys (8) · expires (8) · bytes (8)
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct State {
-    /// The epoch of the last transaction in the tree.
-    pub epoch: Epoch,
     /// The last transaction in the tree.
-    pub lsn: Lsn,
+    pub point: Point,
+    /// What the journal of this node has of the partition before this position is in the tree, or is of another history.
+    pub position: u64,
+    /// What it has before this one is of another history.
+    pub history_start: u64,
     /// The physical id the next emptied database gets.
     pub next_database_id: u32,
     /// Physical id and counts of each database, by number.
@@ -35,8 +38,11 @@ pub struct State {
 impl State {
     fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![STATE_VERSION];
-        bytes.extend_from_slice(&self.epoch.0.to_be_bytes());
-        bytes.extend_from_slice(&self.lsn.0.to_be_bytes());
+        bytes.extend_from_slice(&self.point.epoch.0.to_be_bytes());
+        bytes.extend_from_slice(&self.point.lsn.0.to_be_bytes());
+        bytes.extend_from_slice(&self.point.chain.to_be_bytes());
+        bytes.extend_from_slice(&self.position.to_be_bytes());
+        bytes.extend_from_slice(&self.history_start.to_be_bytes());
         bytes.extend_from_slice(&self.next_database_id.to_be_bytes());
         bytes.extend_from_slice(&(self.databases.len() as u16).to_be_bytes());
         for (id, counters) in &self.databases {
@@ -59,7 +65,8 @@ impl State {
         if take(1)? != u64::from(STATE_VERSION) {
             return None;
         }
-        let (epoch, lsn) = (Epoch(take(8)?), Lsn(take(8)?));
+        let point = Point { epoch: Epoch(take(8)?), lsn: Lsn(take(8)?), chain: take(4)? as u32 };
+        let (position, history_start) = (take(8)?, take(8)?);
         let next_database_id = take(4)? as u32;
         let databases = (0..take(2)?)
             .map(|_| {
@@ -67,7 +74,7 @@ impl State {
                 Some((id, Counters { keys: take(8)?, expires: take(8)?, bytes: take(8)? }))
             })
             .collect::<Option<Vec<_>>>()?;
-        Some(State { epoch, lsn, next_database_id, databases })
+        Some(State { point, position, history_start, next_database_id, databases })
     }
 }
 
@@ -237,8 +244,9 @@ mod tests {
     fn a_state_survives_the_round_trip() {
         let counters = Counters { keys: 1, expires: 2, bytes: 1 << 40 };
         let state = State {
-            epoch: Epoch(3),
-            lsn: Lsn(u64::MAX),
+            point: Point { epoch: Epoch(3), lsn: Lsn(u64::MAX), chain: 0xDEAD_BEEF },
+            position: 1 << 50,
+            history_start: 1 << 49,
             next_database_id: 17,
             databases: vec![(0, counters), (16, Counters::default())],
         };

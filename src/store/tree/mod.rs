@@ -187,7 +187,7 @@ impl Environment {
 
     /// The LSN that the journal must reach, because a commit up to it was taken back.
     pub fn must_reach(&self) -> Option<Lsn> {
-        self.checksums.lock().unfinished().map(|state| state.lsn)
+        self.checksums.lock().unfinished().map(|state| state.point.lsn)
     }
 
     /// Checks every page that was not checked yet, or until `stop` is set.

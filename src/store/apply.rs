@@ -1,0 +1,285 @@
+//! What a replica does with its primary's records, and what a primary says of its own.
+
+use super::journal::{self, CursorError, JournalError, Section};
+use super::partition::Partition;
+use super::partition::Prior;
+use super::record::Operation;
+use super::{Interrupt, PartitionSet, Refusal, Store, journal::Cursor};
+use crate::base::ids::{Lsn, PartitionId, Point};
+use parking_lot::MutexGuard;
+use std::sync::atomic::Ordering;
+
+/// Rows fetched one by one without the locks, before a record waits for the disk under them.
+const FETCHES_MAX: u32 = 8;
+
+/// Why a record was not applied. Nothing was changed.
+#[derive(Debug)]
+pub enum ApplyError {
+    /// It does not continue the history of this partition, which stands at this point.
+    OtherHistory(PartitionId, Point),
+    /// Its bytes are no record, or of a partition that does not exist.
+    Malformed,
+    /// The disk has no room for it, or does not take it for the moment.
+    Refused(Refusal),
+    /// The storage has failed, in words.
+    Storage(String),
+}
+
+impl Store {
+    /// Where a partition's history stands.
+    pub fn point(&self, id: PartitionId) -> Point {
+        self.partitions[usize::from(id.0)].lock().point()
+    }
+
+    /// Applies a record of the primary's journal and appends it to this node's. What is known of it already is left out. Returns
+    /// the position up to which the journal must be flushed before anybody is told; 0 if all was known.
+    pub fn apply(&self, payload: &[u8]) -> Result<u64, ApplyError> {
+        let sections = journal::decode_payload(payload).ok_or(ApplyError::Malformed)?;
+        let ids = sections.iter().map(|section| section.head.partition);
+        if ids.clone().any(|id| id.0 >= self.partition_count()) {
+            return Err(ApplyError::Malformed);
+        }
+        let set = PartitionSet::of(ids.collect());
+        for attempt in 0_u32.. {
+            let interrupt = match self.try_apply(&set, &sections, payload, attempt >= FETCHES_MAX)? {
+                Ok(position) => return Ok(position),
+                Err(interrupt) => interrupt,
+            };
+            match interrupt {
+                Interrupt::Fetch(request) => self.fetch(&request).map_err(storage)?,
+                Interrupt::Room(room) => self.make_room(room).map_err(ApplyError::Refused)?,
+                other => return Err(storage(other)),
+            }
+        }
+        unreachable!("the loop has no other end")
+    }
+
+    fn try_apply(
+        &self,
+        set: &PartitionSet,
+        sections: &[Section],
+        payload: &[u8],
+        waits_for_disk: bool,
+    ) -> Result<Result<u64, Interrupt>, ApplyError> {
+        let mut guards = self.lock(set);
+        let fetches = self.fetches();
+        guards.iter_mut().for_each(|guard| guard.fetches = fetches && !waits_for_disk);
+        let outcome = self.apply_locked(&mut guards, sections, payload);
+        guards.iter_mut().for_each(|guard| guard.fetches = fetches);
+        outcome
+    }
+
+    fn apply_locked(
+        &self,
+        guards: &mut [MutexGuard<'_, Partition>],
+        sections: &[Section],
+        payload: &[u8],
+    ) -> Result<Result<u64, Interrupt>, ApplyError> {
+        let mut new = Vec::with_capacity(sections.len());
+        for section in sections {
+            let guard = guard_of(guards, section.head.partition);
+            let (have, head) = (guard.point(), section.head);
+            if head.lsn <= have.lsn {
+                continue;
+            }
+            if head.lsn.0 != have.lsn.0 + 1 || head.previous != have.chain || head.epoch < have.epoch {
+                return Err(ApplyError::OtherHistory(guard.id, have));
+            }
+            new.push(section);
+        }
+        if new.is_empty() {
+            return Ok(Ok(0));
+        }
+        if let Err(interrupt) = self.admit_record(guards, &new, payload.len()) {
+            return Ok(Err(interrupt));
+        }
+        let before = self.journal.as_ref().map_or(0, journal::Journal::appended);
+        let second = self.clock_s.load(Ordering::Relaxed);
+        let position = match &self.journal {
+            Some(journal) if new.len() == sections.len() => {
+                journal.append(|out| out.extend_from_slice(payload))
+            }
+            Some(journal) => journal.append(|out| put_sections(out, &new)),
+            None => 1,
+        };
+        for section in new {
+            let guard = guard_of(guards, section.head.partition);
+            guard.dirty_since.get_or_insert((before, second));
+            (guard.lsn, guard.epoch, guard.chain) = (section.head.lsn, section.head.epoch, section.chain);
+            for operation in &section.operations {
+                let prior = prior_of(guard, operation).expect("what it replaces was read before");
+                guard.apply(operation.clone(), prior, self.access_clock().fresh());
+            }
+            self.note_bytes(guard);
+        }
+        Ok(Ok(position))
+    }
+
+    /// Whether all that must be read for these sections is in memory or can be read at once, and the disk has room for them.
+    fn admit_record(
+        &self,
+        guards: &mut [MutexGuard<'_, Partition>],
+        sections: &[&Section],
+        bytes: usize,
+    ) -> Result<(), Interrupt> {
+        for section in sections {
+            let guard = guard_of(guards, section.head.partition);
+            section.operations.iter().try_for_each(|operation| prior_of(guard, operation).map(|_| ()))?;
+        }
+        // Whether it makes the data grow was decided by the primary; what it removes comes in the same stream.
+        self.admit(bytes as u64 + 16, true).or_else(|_| self.admit(bytes as u64 + 16, false))
+    }
+
+    /// Position up to which all is written to the journal, so that replicas may have it.
+    pub fn written_position(&self) -> u64 {
+        self.journal.as_ref().map_or(0, journal::Journal::written)
+    }
+
+    /// Where readers of the journal find what is behind these transactions, if it has it all.
+    pub fn locate(&self, wanted: &[(PartitionId, Lsn)]) -> Result<Vec<Option<u64>>, CursorError> {
+        let Some(journal) = &self.journal else { return Ok(vec![None; wanted.len()]) };
+        journal.locate(wanted, |id| self.partitions[usize::from(id.0)].lock().history_start)
+    }
+
+    /// A reader of the journal that stands at `position`.
+    pub fn cursor(&self, position: u64) -> Result<Cursor, CursorError> {
+        let none = || CursorError::Failed(JournalError("this store has no journal".into()));
+        self.journal.as_ref().map(|journal| journal.cursor(position)).ok_or_else(none)
+    }
+
+    /// See [`journal::Journal::pin`].
+    pub fn pin_journal(&self, reader: u64, position: Option<u64>) {
+        if let Some(journal) = &self.journal {
+            journal.pin(reader, position);
+        }
+    }
+
+    /// See [`journal::Journal::keep`].
+    pub fn keep_journal(&self, bytes: u64) {
+        if let Some(journal) = &self.journal {
+            journal.keep(bytes);
+        }
+    }
+
+    /// See [`journal::Journal::after_write`].
+    pub fn after_journal_write(&self, tell: Box<dyn Fn(u64) + Send + Sync>) {
+        if let Some(journal) = &self.journal {
+            journal.after_write(tell);
+        }
+    }
+}
+
+fn storage(interrupt: Interrupt) -> ApplyError {
+    ApplyError::Storage(match interrupt {
+        Interrupt::Storage(reason) => reason,
+        other => format!("{other:?}"),
+    })
+}
+
+fn guard_of<'a>(guards: &'a mut [MutexGuard<'_, Partition>], id: PartitionId) -> &'a mut Partition {
+    let index = guards.binary_search_by_key(&id, |guard| guard.id);
+    &mut guards[index.expect("every partition of a record was locked")]
+}
+
+/// What the row of an operation replaces.
+fn prior_of(partition: &mut Partition, operation: &Operation) -> Result<Option<Prior>, Interrupt> {
+    match operation {
+        Operation::Key(row) => super::recovery::prior_of(partition, row),
+        _ => Ok(None),
+    }
+}
+
+fn put_sections(out: &mut Vec<u8>, sections: &[&Section]) {
+    journal::put_number(out, sections.len() as u64);
+    for section in sections {
+        journal::encode_section(out, &section.head, section.operations.iter());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Key, Kind, NewValue, Options};
+    use std::path::Path;
+
+    const NOW: i64 = 1_700_000_000_000;
+
+    fn open(folder: &Path) -> Store {
+        Store::open(folder, 4, 16, Options::default()).expect("opens")
+    }
+
+    fn set(store: &Store, names: &[&[u8]], value: &[u8]) {
+        let keys: Vec<Key> = names.iter().map(|name| Key::new(0, name)).collect();
+        let set = PartitionSet::of(keys.iter().map(|key| store.partition_of(key.slot)).collect());
+        let mut transaction = store.transaction(&set, NOW);
+        for key in &keys {
+            let meta = NewValue { kind: Kind::String, encoding: 0, expire_at: None, items: None };
+            transaction.put(key, meta, &[value]).expect("in memory");
+        }
+        store.flush(transaction.commit()).expect("writes");
+    }
+
+    fn get(store: &Store, name: &[u8]) -> Option<Vec<u8>> {
+        let key = Key::new(0, name);
+        let mut view = store.view(&PartitionSet::One(store.partition_of(key.slot)), NOW);
+        view.get(&key).expect("reads").map(|entry| entry.payload().to_vec())
+    }
+
+    fn records(store: &Store, from: u64) -> Vec<Vec<u8>> {
+        let mut found = Vec::new();
+        let mut cursor = store.cursor(from).expect("it has a journal");
+        while cursor
+            .read(store.written_position(), 1 << 16, &mut |_, payload| found.push(payload.to_vec()))
+            .expect("reads")
+        {}
+        found
+    }
+
+    fn points(store: &Store) -> Vec<Point> {
+        (0..store.partition_count()).map(|id| store.point(PartitionId(id))).collect()
+    }
+
+    #[test]
+    fn a_copy_that_applies_every_record_has_the_same_history_also_after_a_restart() {
+        let folders = [tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder")];
+        let (primary, replica) = (open(folders[0].path()), open(folders[1].path()));
+        for number in 0..50_u8 {
+            set(&primary, &[&[b'a', number % 20], &[b'b', number % 7]], &[number; 100]);
+        }
+        let all = records(&primary, 0);
+        for payload in &all {
+            replica.flush(replica.apply(payload).expect("continues")).expect("writes");
+        }
+        assert_eq!(points(&replica), points(&primary));
+        assert!(all.iter().all(|payload| replica.apply(payload).expect("is known") == 0));
+        drop(replica);
+        let replica = open(folders[1].path());
+        assert_eq!(points(&replica), points(&primary));
+        assert_eq!(
+            (get(&replica, b"a\x05"), replica.data_bytes()),
+            (get(&primary, b"a\x05"), primary.data_bytes())
+        );
+        replica.checkpoint_now().expect("writes");
+        drop(replica);
+        assert_eq!(points(&open(folders[1].path())), points(&primary));
+    }
+
+    #[test]
+    fn another_history_is_refused_and_leaves_nothing_behind() {
+        let folders = [tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder")];
+        let (primary, replica) = (open(folders[0].path()), open(folders[1].path()));
+        set(&primary, &[b"key"], b"1");
+        set(&primary, &[b"key"], b"2");
+        let all = records(&primary, 0);
+        let before = points(&replica);
+        assert!(matches!(replica.apply(&all[1]), Err(ApplyError::OtherHistory(..))), "a gap");
+        assert_eq!(points(&replica), before);
+        set(&replica, &[b"key"], b"x");
+        assert!(
+            matches!(replica.apply(&all[1]), Err(ApplyError::OtherHistory(..))),
+            "the same LSN of another history"
+        );
+        assert!(matches!(replica.apply(&all[1][..7]), Err(ApplyError::Malformed)));
+        assert_eq!(get(&replica, b"key"), Some(b"x".to_vec()));
+    }
+}
