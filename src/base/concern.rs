@@ -18,6 +18,20 @@ impl WriteConcern {
     /// Those that wait for replicas.
     pub const HELD: [WriteConcern; 3] = [WriteConcern::One, WriteConcern::Majority, WriteConcern::All];
 
+    /// The words for all of them, weakest first.
+    pub const NAMES: [&str; 4] = ["local", "one", "majority", "all"];
+
+    /// Its word.
+    pub fn name(self) -> &'static str {
+        WriteConcern::NAMES[self as usize]
+    }
+
+    /// The one with this word, in upper or lower case.
+    pub fn named(word: &[u8]) -> Option<WriteConcern> {
+        let all = [WriteConcern::Local, WriteConcern::One, WriteConcern::Majority, WriteConcern::All];
+        all.into_iter().find(|concern| word.eq_ignore_ascii_case(concern.name().as_bytes()))
+    }
+
     /// Its place in [`WriteConcern::HELD`]; `None` for the one that waits for nobody.
     #[inline]
     pub fn held_index(self) -> Option<usize> {
@@ -47,5 +61,16 @@ mod tests {
         }
         assert_eq!(WriteConcern::HELD.map(WriteConcern::held_index), [Some(0), Some(1), Some(2)]);
         assert_eq!(WriteConcern::Local.held_index(), None);
+    }
+
+    #[test]
+    fn each_has_a_word() {
+        for word in WriteConcern::NAMES {
+            assert_eq!(
+                WriteConcern::named(word.to_uppercase().as_bytes()).map(WriteConcern::name),
+                Some(word)
+            );
+        }
+        assert_eq!(WriteConcern::named(b"quorum"), None);
     }
 }

@@ -1,6 +1,7 @@
 //! What a parameter may hold, how its words are read, and how a value is shown. A value *is* the text CONFIG GET shows: reading
 //! that text again gives the same value. Error texts are Redis's.
 
+use crate::base::concern::WriteConcern;
 use crate::base::number;
 
 /// The kind of a parameter's value.
@@ -59,6 +60,10 @@ pub enum Kind {
     OomScores,
     /// `host port`, or `no one`.
     Primary,
+    /// Pairs of database and write concern, or nothing.
+    DatabaseConcerns,
+    /// `primary`, `any`, or `max-lag=` and milliseconds.
+    ReplicaReads,
     /// `no`; `yes` is refused with this text.
     Unsupported(&'static str),
 }
@@ -78,6 +83,7 @@ impl Kind {
                 | Kind::Percentiles
                 | Kind::OomScores
                 | Kind::Primary
+                | Kind::DatabaseConcerns
         )
     }
 
@@ -92,6 +98,7 @@ impl Kind {
             Kind::Words(known) => return several_words(words, known),
             Kind::List(max) => return list(words, max),
             Kind::Primary => return primary(words),
+            Kind::DatabaseConcerns => return database_concerns(words),
             _ => {}
         }
         let &[word] = words else { return Err("wrong number of arguments".to_owned()) };
@@ -110,6 +117,7 @@ impl Kind {
             Kind::Host => host(word),
             Kind::Folder => folder(word),
             Kind::EventClasses => event_classes(word),
+            Kind::ReplicaReads => replica_reads(word),
             Kind::Unsupported(reason) => match yes_or_no(word)?.as_slice() {
                 b"yes" => Err(reason.to_owned()),
                 no => Ok(no.to_vec()),
@@ -335,6 +343,49 @@ fn primary(words: &[&[u8]]) -> Result<Vec<u8>, String> {
         return Err("Invalid master port".to_owned());
     }
     Ok(words.join(&b' '))
+}
+
+fn database_concerns(words: &[&[u8]]) -> Result<Vec<u8>, String> {
+    const REFUSED: &str = "argument must be pairs of a database and local, one, majority or all";
+    if let [[]] | [] = words {
+        return Ok(Vec::new());
+    }
+    let mut shown: Vec<(u16, &str)> = Vec::with_capacity(words.len() / 2);
+    for pair in words.chunks(2) {
+        let &[database, concern] = pair else { return Err(REFUSED.to_owned()) };
+        let database =
+            number::parse_i64(database).and_then(|number| u16::try_from(number).ok()).ok_or(REFUSED)?;
+        let concern = WriteConcern::named(concern).ok_or(REFUSED)?;
+        if shown.iter().any(|(known, _)| *known == database) {
+            return Err(format!("database {database} stands twice"));
+        }
+        shown.push((database, concern.name()));
+    }
+    let shown: Vec<String> =
+        shown.iter().map(|(database, concern)| format!("{database} {concern}")).collect();
+    Ok(shown.join(" ").into_bytes())
+}
+
+/// Databases with a write concern of their own, from a value as it is shown.
+pub fn read_database_concerns(shown: &[u8]) -> Vec<(u16, WriteConcern)> {
+    let words: Vec<&[u8]> = shown.split(|byte| *byte == b' ').collect();
+    let pairs = words.chunks_exact(2).filter_map(|pair| {
+        let database = number::parse_i64(pair[0]).and_then(|number| u16::try_from(number).ok())?;
+        Some((database, WriteConcern::named(pair[1])?))
+    });
+    pairs.collect()
+}
+
+/// What stands before the milliseconds of `replica-reads`.
+pub const MAX_LAG: &[u8] = b"max-lag=";
+
+fn replica_reads(word: &[u8]) -> Result<Vec<u8>, String> {
+    let word = word.to_ascii_lowercase();
+    let milliseconds = word.strip_prefix(MAX_LAG).and_then(number::parse_i64);
+    if word == b"primary" || word == b"any" || milliseconds.is_some_and(|limit| limit > 0) {
+        return Ok(word);
+    }
+    Err("argument must be 'primary', 'any' or 'max-lag=<milliseconds>'".to_owned())
 }
 
 /// Letter and bit of each class of keyspace events, in the order they are shown; `K` and the later ones are not part of `A`.

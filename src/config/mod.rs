@@ -170,6 +170,14 @@ impl Parameters {
         Ok(changed)
     }
 
+    /// Notes what another command than CONFIG has changed, immutable or not. `shown` is a value as CONFIG GET shows it.
+    pub fn put(&self, name: &str, shown: Vec<u8>) {
+        let mut state = self.0.state.lock();
+        let (index, _) = table::find(name.as_bytes()).expect("a row of the table");
+        state.values[index] = shown;
+        self.0.settings.store(Arc::new(state.settings()));
+    }
+
     /// The text of a configuration with the present values in place of those in `old`; its comments and its order stay.
     pub fn rewritten(&self, old: &[u8]) -> Vec<u8> {
         rewrite::text(old, &self.0.state.lock().values)

@@ -98,7 +98,9 @@ fn lines_of(row: &Parameter, value: &[u8]) -> Vec<Vec<u8>> {
     let shown = String::from_utf8_lossy(value);
     let texts = match row.kind {
         Kind::Primary if value.is_empty() => Vec::new(),
-        Kind::List(_) | Kind::Percentiles | Kind::SavePoints if value.is_empty() => vec![quote(b"")],
+        Kind::List(_) | Kind::Percentiles | Kind::SavePoints | Kind::DatabaseConcerns if value.is_empty() => {
+            vec![quote(b"")]
+        }
         Kind::Text | Kind::FileName(_) | Kind::Host | Kind::Folder | Kind::EventClasses => vec![quote(value)],
         Kind::Memory { .. } | Kind::MemoryOrPercent => {
             vec![shown.parse().map_or_else(|_| shown.into_owned(), number::format_memory)]
@@ -119,6 +121,8 @@ fn lines_of(row: &Parameter, value: &[u8]) -> Vec<Vec<u8>> {
         | Kind::Words(_)
         | Kind::Percentiles
         | Kind::OomScores
+        | Kind::DatabaseConcerns
+        | Kind::ReplicaReads
         | Kind::Unsupported(_) => vec![shown.into_owned()],
     };
     texts.into_iter().map(|text| format!("{name} {text}").into_bytes()).collect()

@@ -1,8 +1,9 @@
 //! The settings as the rest of the house reads them: plain fields for every parameter that means something here.
 //! A snapshot is built anew after each change; readers hold it as long as they like and never see half of a change.
 
-use super::kind::{self, read_buffer_limits};
+use super::kind::{self, read_buffer_limits, read_database_concerns};
 use super::table::POLICIES;
+use crate::base::concern::WriteConcern;
 use crate::base::number;
 use std::path::PathBuf;
 
@@ -151,6 +152,40 @@ pub struct Settings {
     /// Keys that client tracking remembers; 0 is no limit.
     pub tracking_table_max_keys: usize,
 
+    // --- replication
+    /// Host and port of the server to follow.
+    pub replicaof: Option<(String, u16)>,
+    /// The user that a replica authenticates as; empty is the default one.
+    pub masteruser: String,
+    /// The password that a replica authenticates with; empty is none.
+    pub masterauth: Secret,
+    /// Whether a replica answers while its link is down.
+    pub replica_serve_stale_data: bool,
+    /// What Sentinel orders replicas by.
+    pub replica_priority: u32,
+    /// Whether Sentinel is to tell of this replica.
+    pub replica_announced: bool,
+    /// The host that a replica tells; empty is that of its connection.
+    pub replica_announce_ip: String,
+    /// The port that a replica tells; 0 is `port`.
+    pub replica_announce_port: u16,
+    /// Bytes of journal kept for replicas that come back.
+    pub repl_backlog_size: u64,
+    /// Seconds between signs of life to replicas.
+    pub repl_ping_replica_period: u32,
+    /// Seconds of silence after which a link is given up.
+    pub repl_timeout: u32,
+    /// How many replicas the data is to have.
+    pub replicas: u16,
+    /// On how many nodes a write is stored before it is acknowledged.
+    pub write_concern: WriteConcern,
+    /// The same for databases that differ.
+    pub write_concern_databases: Vec<(u16, WriteConcern)>,
+    /// Milliseconds that a reply is held for replicas; 0 is no limit.
+    pub write_concern_timeout: u64,
+    /// Which reads a replica answers.
+    pub replica_reads: ReplicaReads,
+
     // --- scripts
     /// Milliseconds after which a script is called busy; 0 is never.
     pub busy_reply_threshold: u64,
@@ -207,6 +242,17 @@ impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(if self.0.is_empty() { "(none)" } else { "(secret)" })
     }
+}
+
+/// Which reads a replica answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplicaReads {
+    /// None: they are the primary's.
+    Primary,
+    /// All, however old its data is.
+    Any,
+    /// Those that miss no change older than this many milliseconds.
+    MaxLag(u64),
 }
 
 /// What is worth a log line.
@@ -324,6 +370,13 @@ impl EvictionPolicy {
 }
 
 impl Settings {
+    /// The write concern of a connection that has `database` selected and chose none itself.
+    #[inline]
+    pub fn write_concern_of(&self, database: u16) -> WriteConcern {
+        let own = self.write_concern_databases.iter().find(|(number, _)| *number == database);
+        own.map_or(self.write_concern, |(_, concern)| *concern)
+    }
+
     /// Reads every field; `shown` gives the text that CONFIG GET shows for a parameter.
     pub fn from_shown<'a>(shown: impl Fn(&'static str) -> &'a [u8]) -> Settings {
         let read = Reader { shown };
@@ -402,6 +455,22 @@ impl Settings {
             latency_tracking_info_percentiles: read.percentiles("latency-tracking-info-percentiles"),
             notify_keyspace_events: kind::event_bits((read.shown)("notify-keyspace-events")).unwrap_or(0),
             tracking_table_max_keys: read.number("tracking-table-max-keys"),
+            replicaof: read.server("replicaof"),
+            masteruser: read.text("masteruser"),
+            masterauth: Secret((read.shown)("masterauth").to_vec()),
+            replica_serve_stale_data: read.flag("replica-serve-stale-data"),
+            replica_priority: read.number("replica-priority"),
+            replica_announced: read.flag("replica-announced"),
+            replica_announce_ip: read.text("replica-announce-ip"),
+            replica_announce_port: read.number("replica-announce-port"),
+            repl_backlog_size: read.number("repl-backlog-size"),
+            repl_ping_replica_period: read.number("repl-ping-replica-period"),
+            repl_timeout: read.number("repl-timeout"),
+            replicas: read.number("replicas"),
+            write_concern: WriteConcern::named((read.shown)("write-concern")).unwrap_or_default(),
+            write_concern_databases: read_database_concerns((read.shown)("write-concern-databases")),
+            write_concern_timeout: read.number("write-concern-timeout"),
+            replica_reads: read.replica_reads("replica-reads"),
             busy_reply_threshold: read.number("busy-reply-threshold"),
         }
     }
@@ -447,6 +516,22 @@ impl<'a, F: Fn(&'static str) -> &'a [u8]> Reader<F> {
         let word = (self.shown)(name);
         let found = EvictionPolicy::ALL.into_iter().find(|policy| policy.name().as_bytes() == word);
         found.unwrap_or(EvictionPolicy::NoEviction)
+    }
+
+    fn server(&self, name: &'static str) -> Option<(String, u16)> {
+        let words = self.words(name);
+        let [host, port] = words.as_slice() else { return None };
+        Some((host.clone(), port.parse().ok()?))
+    }
+
+    fn replica_reads(&self, name: &'static str) -> ReplicaReads {
+        match (self.shown)(name) {
+            b"primary" => ReplicaReads::Primary,
+            word => match word.strip_prefix(kind::MAX_LAG).and_then(number::parse_i64) {
+                Some(limit) => ReplicaReads::MaxLag(limit.unsigned_abs()),
+                None => ReplicaReads::Any,
+            },
+        }
     }
 
     fn part_of(&self, name: &'static str, whole: u64) -> u64 {

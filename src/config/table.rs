@@ -4,9 +4,11 @@
 //! accepted and stored, so that an existing redis.conf and `CONFIG SET` work, and the start's log says that it means nothing here.
 
 use super::kind::Kind::{
-    self, Bool, BufferLimits, Clamped, EventClasses, FileName, Folder, Host, Int, List, Memory,
-    MemoryOrPercent, Octal, OomScores, Percentiles, Primary, SavePoints, Text, Unsupported, Word, Words,
+    self, Bool, BufferLimits, Clamped, DatabaseConcerns, EventClasses, FileName, Folder, Host, Int, List,
+    Memory, MemoryOrPercent, Octal, OomScores, Percentiles, Primary, ReplicaReads, SavePoints, Text,
+    Unsupported, Word, Words,
 };
+use crate::base::concern::WriteConcern;
 
 /// A parameter's declaration.
 #[derive(Clone, Copy, Debug)]
@@ -234,29 +236,31 @@ pub const PARAMETERS: &[Parameter] = &[
     row("busy-reply-threshold", LONG_COUNT, "5000").alias("lua-time-limit").effective(),
     row("lua-enable-deprecated-api", Bool, "no").immutable().hidden(),
     // --- replication
-    row("replicaof", Primary, "").alias("slaveof").immutable(),
-    row("masteruser", Text, ""),
-    row("masterauth", Text, "").sensitive(),
-    row("replica-serve-stale-data", Bool, "yes").alias("slave-serve-stale-data"),
+    row("replicaof", Primary, "").alias("slaveof").immutable().effective(),
+    row("masteruser", Text, "").effective(),
+    row("masterauth", Text, "").sensitive().effective(),
+    row("replica-serve-stale-data", Bool, "yes").alias("slave-serve-stale-data").effective(),
     row("replica-read-only", Bool, "yes").alias("slave-read-only"),
     row("replica-ignore-maxmemory", Bool, "yes").alias("slave-ignore-maxmemory"),
     row("replica-ignore-disk-write-errors", Bool, "no"),
     row("replica-lazy-flush", Bool, "no").alias("slave-lazy-flush"),
-    row("replica-priority", COUNT, "100").alias("slave-priority"),
-    row("replica-announced", Bool, "yes"),
-    row("replica-announce-ip", Text, "").alias("slave-announce-ip"),
-    row("replica-announce-port", PORT, "0").alias("slave-announce-port"),
+    row("replica-priority", COUNT, "100").alias("slave-priority").effective(),
+    row("replica-announced", Bool, "yes").effective(),
+    row("replica-announce-ip", Text, "").alias("slave-announce-ip").effective(),
+    row("replica-announce-port", PORT, "0").alias("slave-announce-port").effective(),
     row("min-replicas-to-write", COUNT, "0").alias("min-slaves-to-write").effective(),
     row("min-replicas-max-lag", COUNT, "10").alias("min-slaves-max-lag").effective(),
-    row("repl-backlog-size", SOME_BYTES, "1mb"),
+    row("repl-backlog-size", SOME_BYTES, "1mb").effective(),
     row("repl-backlog-ttl", LONG_COUNT, "3600"),
     row("repl-disable-tcp-nodelay", Bool, "no"),
     row("repl-diskless-load", Word(&["disabled", "on-empty-db", "swapdb"]), "disabled"),
     row("repl-diskless-sync", Bool, "yes"),
     row("repl-diskless-sync-delay", COUNT, "5"),
     row("repl-diskless-sync-max-replicas", COUNT, "0"),
-    row("repl-ping-replica-period", Int { min: 1, max: INT }, "10").alias("repl-ping-slave-period"),
-    row("repl-timeout", Int { min: 1, max: INT }, "60"),
+    row("repl-ping-replica-period", Int { min: 1, max: INT }, "10")
+        .alias("repl-ping-slave-period")
+        .effective(),
+    row("repl-timeout", Int { min: 1, max: INT }, "60").effective(),
     row("propagation-error-behavior", Word(&["ignore", "panic", "panic-on-replicas"]), "ignore"),
     // --- cluster
     row("cluster-enabled", Bool, "no").immutable(),
@@ -306,6 +310,11 @@ pub const PARAMETERS: &[Parameter] = &[
     row("checkpoint-overlay-size", SOME_BYTES, "256mb").effective(),
     row("checkpoint-age", Int { min: 1, max: INT }, "60").effective(),
     row("runtime-threads", Int { min: 0, max: 1024 }, "0").immutable().effective(),
+    row("replicas", Int { min: 0, max: 100 }, "1").effective(),
+    row("write-concern", Word(&WriteConcern::NAMES), "local").effective(),
+    row("write-concern-databases", DatabaseConcerns, "").effective(),
+    row("write-concern-timeout", LONG_COUNT, "5000").effective(),
+    row("replica-reads", ReplicaReads, "any").effective(),
 ];
 
 const FACILITIES: [&str; 9] =

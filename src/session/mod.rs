@@ -11,6 +11,7 @@ pub mod handover;
 pub mod monitor;
 pub mod multi;
 pub mod pause;
+pub mod roles;
 pub mod saving;
 pub mod service;
 #[expect(clippy::module_inception, reason = "the session is what this layer is about")]

@@ -4,6 +4,7 @@ use super::clients::Clients;
 use super::handover::TakeLink;
 use super::monitor::Monitors;
 use super::pause::Pause;
+use super::roles::assignment_of;
 use super::saving::Saving;
 use super::stop::Stop;
 use super::waiting::Waiting;
@@ -12,6 +13,7 @@ use crate::observability::latency::LatencyMonitor;
 use crate::observability::process::Identity;
 use crate::observability::slowlog::SlowLog;
 use crate::observability::statistics::{Counter, Statistics};
+use crate::replication::Replication;
 use crate::store::Store;
 use arc_swap::Guard;
 use std::sync::atomic::AtomicBool;
@@ -30,6 +32,8 @@ pub struct Service {
     pub parameters: Parameters,
     /// The data.
     pub store: Arc<Store>,
+    /// Who follows whom, and how far.
+    pub replication: Arc<Replication>,
     /// Who is connected.
     pub clients: Clients,
     /// CLIENT PAUSE.
@@ -70,7 +74,9 @@ impl Service {
         store.after_sync(Box::new(move |position| {
             sender.send_replace(position);
         }));
+        let assignment = assignment_of(&parameters.settings(), store.partition_count());
         Service {
+            replication: Arc::new(Replication::new(assignment)),
             parameters,
             store,
             waiting: Waiting::default(),
