@@ -72,6 +72,21 @@ pub const RULES: &[(&str, Rule, &str)] = &[
     ("replicaof", Rule::NotSent, "redis-server begins to look for a master and refuses writes"),
     ("slaveof", Rule::NotSent, "redis-server begins to look for a master and refuses writes"),
     (
+        "sync",
+        Rule::NotSent,
+        "redis-server makes a stream of the connection; Larder does not serve that format",
+    ),
+    (
+        "psync",
+        Rule::NotSent,
+        "redis-server makes a stream of the connection; Larder does not serve that format",
+    ),
+    (
+        "replconf",
+        Rule::NotWith(&["ack", "getack", "larder-link"]),
+        "a reply that does not come cannot be awaited, and links are Larder's own",
+    ),
+    (
         "monitor",
         Rule::NotSent,
         "makes a stream of the connection; what it shows is in the tests over sockets",

@@ -57,6 +57,20 @@ pub const COMMANDS: &[Command] = &[container(
             .since("6.0.0")
             .complexity("O(N) where N is the number of users")
             .summary("Lists the rules of all users."),
+        session("load", without_file)
+            .arity(2)
+            .flags(ADMIN.and(NOSCRIPT).and(LOADING).and(STALE))
+            .group(Group::Server)
+            .since("6.0.0")
+            .complexity("O(N) where N is the number of users")
+            .summary("Reads the users from the ACL file again."),
+        session("save", without_file)
+            .arity(2)
+            .flags(ADMIN.and(NOSCRIPT).and(LOADING).and(STALE))
+            .group(Group::Server)
+            .since("6.0.0")
+            .complexity("O(N) where N is the number of users")
+            .summary("Writes the users to the ACL file."),
         session("users", users)
             .arity(2)
             .flags(ADMIN.and(NOSCRIPT).and(LOADING).and(STALE))
@@ -101,6 +115,16 @@ fn list(request: &Request, _: &mut Session) -> Outcome {
     let password =
         password_digest(request).map_or_else(|| "nopass".to_owned(), |digest| format!("#{digest}"));
     Ok(Reply::Array(vec![Reply::bulk(format!("user {DEFAULT_USER} on {password} ~* &* +@all"))]))
+}
+
+/// ACL LOAD and ACL SAVE: there is no `aclfile` that could be set.
+fn without_file(_: &Request, _: &mut Session) -> Outcome {
+    Err(ErrorReply::fixed(
+        "ERR This Redis instance is not configured to use an ACL file. You may want to specify users via the \
+         ACL SETUSER command and then issue a CONFIG REWRITE (assuming you have a Redis configuration file set) \
+         in order to store users in the Redis configuration.",
+    )
+    .into())
 }
 
 fn getuser(request: &Request, _: &mut Session) -> Outcome {

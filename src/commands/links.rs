@@ -100,6 +100,9 @@ fn link(request: &Request, session: &mut Session, version: &[u8]) -> Result<(), 
 }
 
 fn psync(request: &Request, _: &mut Session) -> Outcome {
+    if request.args.get(3).is_some_and(|word| word.eq_ignore_ascii_case(b"FAILOVER")) {
+        return Err(ErrorReply::fixed("ERR PSYNC FAILOVER can't be sent to a master.").into());
+    }
     request.args.int(2)?;
     Err(NO_SNAPSHOTS.into())
 }
