@@ -58,6 +58,9 @@ pub struct Evicted {
     pub within_limit: bool,
 }
 
+/// How many rows in memory are looked at for one that may go, before a walk in key order looks for it.
+const SAMPLE_TRIES: usize = 64;
+
 /// Initial counter of a new key, so that it is not the first to go.
 const LFU_START: u32 = 5;
 
@@ -182,11 +185,12 @@ fn sample(
     clock: AccessClock,
 ) -> Result<Option<(u64, Vec<u8>)>, Interrupt> {
     // Mostly what is in memory, without sorting; now and then a position in key order, where keys are that are not in memory.
+    // Deletions are in memory too, until the cache is swept, and can be most of it.
     let table = &partition.databases[database as usize].rows;
-    let in_memory = table.len() as u64;
+    let in_memory = table.live() as u64;
     let keys = partition.databases[database as usize].counters.keys;
     if rand::random::<u64>() % keys.max(1) < in_memory {
-        for _ in 0..8 {
+        for _ in 0..SAMPLE_TRIES {
             let Some(cell) = table.sample(rand::random()) else { break };
             if let Some(score) = score_of(cell.row.value(), Some(cell.access), policy, clock) {
                 return Ok(Some((score, row::name_of(&cell.row).to_vec())));

@@ -39,8 +39,9 @@ pub struct Dirty {
     tail: Vec<Blob>,
 }
 
-/// Runs are merged when there are more of them: walks stay logarithmic, sorting stays amortized.
-const MAX_RUNS: usize = 6;
+/// A run is this many times as long as the next one, or longer: walks meet a logarithmic number of runs, and a row is merged
+/// a logarithmic number of times, even where every write is followed by a walk.
+const RUN_RATIO: usize = 4;
 
 impl Dirty {
     fn sort(&mut self) {
@@ -49,13 +50,13 @@ impl Dirty {
         }
         let mut run = std::mem::take(&mut self.tail);
         run.sort_unstable_by(|a, b| compare_keys(a.key(), b.key()));
-        self.runs.push(run);
-        if self.runs.len() > MAX_RUNS {
-            let mut all: Vec<Blob> = self.runs.drain(..).flatten().collect();
-            all.sort_by(|a, b| compare_keys(a.key(), b.key())); // finds the runs and merges them
-            all.dedup_by(|a, b| a.key() == b.key()); // once written, once more after a checkpoint had failed
-            self.runs.push(all);
+        while let Some(mut longer) = self.runs.pop_if(|longer| longer.len() < RUN_RATIO * run.len()) {
+            longer.append(&mut run);
+            longer.sort_by(|a, b| compare_keys(a.key(), b.key())); // finds the two runs and merges them
+            longer.dedup_by(|a, b| a.key() == b.key()); // once written, once more after a checkpoint had failed
+            run = longer;
         }
+        self.runs.push(run);
     }
 
     /// Number of rows.
@@ -339,3 +340,36 @@ fn weight(row: &Blob) -> usize {
 
 const _: () = assert!(row::KEY_PREFIX == 10);
 const _: () = assert!(size_of::<Cell>() == 24);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(numbers: impl Iterator<Item = u64>) -> Vec<Blob> {
+        let mut scratch = Vec::new();
+        numbers.map(|number| row::deletion(&mut scratch, number, &[&number.to_be_bytes()])).collect()
+    }
+
+    #[test]
+    fn a_walk_after_every_write_keeps_few_runs_in_order() {
+        const ROWS: u64 = 5_000;
+        let mut dirty = Dirty::default();
+        for number in 0..ROWS {
+            dirty.tail.extend(rows(std::iter::once(number.wrapping_mul(0x9E37_79B9_7F4A_7C15))));
+            dirty.sort();
+            let is_longer = |runs: &[Vec<Blob>]| runs[0].len() >= RUN_RATIO * runs[1].len();
+            assert!(dirty.runs.windows(2).all(is_longer), "after {number} rows");
+        }
+        assert!(dirty.runs.len() <= 7, "{} runs", dirty.runs.len());
+        assert_eq!(dirty.len() as u64, ROWS);
+        let is_sorted = |run: &Vec<Blob>| run.is_sorted_by(|a, b| compare_keys(a.key(), b.key()).is_lt());
+        assert!(dirty.runs.iter().all(is_sorted));
+    }
+
+    #[test]
+    fn a_row_in_two_runs_is_one_when_they_are_merged() {
+        let mut dirty = Dirty { runs: vec![rows((0..100).map(|number| number * 2))], tail: rows(0..100) };
+        dirty.sort();
+        assert_eq!((dirty.runs.len(), dirty.len()), (1, 150));
+    }
+}
