@@ -88,6 +88,7 @@ impl Store {
         };
         self.finish(index, tree, collected.generation, collected.position);
         self.forget_dropped(index, &collected.dropped);
+        self.forget_deletions(index, &collected);
         crash_point::pass("checkpoint-done");
         Ok(Checkpointed { rows: collected.keys.len() + collected.items.len(), elapsed: begun.elapsed() })
     }
@@ -220,6 +221,25 @@ impl Store {
         }
         for slice in items.chunks(SLICE_ROWS) {
             self.partitions[index].lock().items.restamp(slice, generation, active);
+        }
+    }
+
+    /// Frees the memory of what says that a key or an item is gone: so does the tree now.
+    fn forget_deletions(&self, index: usize, collected: &Collected) {
+        let of_databases =
+            collected.keys.chunk_by(|a, b| row::position_of(a.key()).0 == row::position_of(b.key()).0);
+        for slice in of_databases.flat_map(|rows| rows.chunks(SLICE_ROWS)) {
+            let (id, _, _) = row::position_of(slice[0].key());
+            let mut partition = self.partitions[index].lock();
+            let clean = partition.clean;
+            if let Some(database) = partition.databases.iter_mut().find(|database| database.id == id) {
+                database.rows.forget_deletions(slice, clean);
+            }
+        }
+        for slice in collected.items.chunks(SLICE_ROWS) {
+            let mut partition = self.partitions[index].lock();
+            let clean = partition.clean;
+            partition.items.forget_deletions(slice, clean);
         }
     }
 

@@ -84,9 +84,10 @@ impl Deadlines {
         self.active.get(key).or_else(|| self.frozen.get(key)).copied()
     }
 
-    /// The first deadline that came since the last checkpoint and is not before `from`.
-    pub fn first(&self, from: &[u8]) -> Option<&[u8]> {
-        let range = (Bound::Included(from), Bound::Unbounded);
+    /// The first deadline that came since the last checkpoint, is not before `from` and is before `limit`, which is not before
+    /// `from`. What went is passed over one by one: without the limit that would be all that was evicted.
+    pub fn first(&self, from: &[u8], limit: &[u8]) -> Option<&[u8]> {
+        let range = (Bound::Included(from), Bound::Excluded(limit));
         let active =
             self.active.range::<[u8], _>(range).find(|(_, change)| change.stands()).map(|(key, _)| &**key);
         let frozen = self.frozen.range::<[u8], _>(range).map(|(key, _)| &**key);
@@ -134,12 +135,13 @@ mod tests {
         deadlines.freeze();
         deadlines.replace(b"b", Some(20), Some(40));
         deadlines.replace(b"c", None, Some(35));
-        assert_eq!(deadlines.first(&[]), Some(&*deadline_key(30, b"a")));
+        assert_eq!(deadlines.first(&[], &deadline_key(50, &[])), Some(&*deadline_key(30, b"a")));
         deadlines.replace(b"a", Some(30), None);
-        assert_eq!(deadlines.first(&[]), Some(&*deadline_key(35, b"c")));
+        assert_eq!(deadlines.first(&[], &deadline_key(50, &[])), Some(&*deadline_key(35, b"c")));
         deadlines.replace(b"c", Some(35), None);
         assert_eq!(deadlines.change(&deadline_key(35, b"c")), None, "what came and went leaves nothing");
-        assert_eq!(deadlines.first(&[]), Some(&*deadline_key(40, b"b")));
+        assert_eq!(deadlines.first(&[], &deadline_key(50, &[])), Some(&*deadline_key(40, b"b")));
+        assert_eq!(deadlines.first(&[], &deadline_key(40, &[])), None, "the limit itself is not before it");
     }
 
     #[test]
@@ -152,7 +154,7 @@ mod tests {
         deadlines.replace(b"in the tree", None, Some(10));
         deadlines.replace(b"short", Some(30), None);
         deadlines.thaw();
-        assert_eq!(deadlines.first(&[]), Some(&*deadline_key(10, b"in the tree")));
+        assert_eq!(deadlines.first(&[], &deadline_key(50, &[])), Some(&*deadline_key(10, b"in the tree")));
         assert_eq!(deadlines.change(&deadline_key(20, b"new")), Some(Change::Came));
         assert_eq!(deadlines.change(&deadline_key(30, b"short")), Some(Change::Went));
         deadlines.replace(b"in the tree", Some(10), None);

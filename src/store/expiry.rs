@@ -57,7 +57,8 @@ fn due(partition: &Partition, now: i64, budget: usize) -> Result<Vec<DeadlineKey
     let mut found: Vec<DeadlineKey> = Vec::new();
     let mut from = partition.deadlines.done_to.clone();
     while found.len() < budget
-        && let Some(key) = partition.deadlines.first(&from).filter(|key| **key < *limit)
+        && from < limit
+        && let Some(key) = partition.deadlines.first(&from, &limit)
     {
         found.push(key.into());
         from = [key, &[0]].concat().into_boxed_slice();

@@ -223,6 +223,23 @@ impl RowTable {
         std::mem::take(&mut self.frozen)
     }
 
+    /// The tree knows that the keys of the deletions among `rows` are gone. A cache that is not full would remember them for
+    /// ever, and whoever lets keys expire or be evicted has more of them than keys.
+    pub fn forget_deletions(&mut self, rows: &[Blob], clean: Generation) {
+        let skip = self.skip;
+        for row in rows.iter().filter(|row| row::is_deletion(row)) {
+            let hash = row.head().hash;
+            let equal = |cell: &Cell| cell.hash == hash && cell.row.key()[skip..] == row.key()[skip..];
+            if let Ok(entry) = self.cells.find_entry(hash, equal)
+                && entry.get().generation <= clean
+                && row::is_deletion(&entry.get().row)
+            {
+                let (cell, _) = entry.remove();
+                self.bytes -= weight(&cell.row);
+            }
+        }
+    }
+
     /// The checkpoint failed: `rows`, the frozen ones, in order and each once, count as written in the active generation.
     /// [`RowTable::restamp`] for each of them completes this. What it returns is to be dropped without the lock.
     pub fn thaw(&mut self, rows: Vec<Blob>) -> Arc<Dirty> {
