@@ -2,6 +2,7 @@
 
 use crate::rules::{self, Rule};
 use crate::support::Value;
+use crate::values;
 
 /// Whether the replies are the same as far as the command's rule wants it. `queued` are the requests that EXEC answers.
 pub fn same(words: &[Vec<u8>], queued: &[Vec<Vec<u8>>], ours: &Value, theirs: &Value) -> bool {
@@ -39,6 +40,7 @@ fn follows(rule: Rule, words: &[Vec<u8>], ours: &Value, theirs: &Value) -> bool 
         Rule::Walk => walks_agree(words, ours, theirs),
         Rule::Payload => payloads_agree(ours, theirs),
         Rule::Except(names) => without(ours, names) == without(theirs, names),
+        Rule::Parameters(names) => parameters(ours, names) == parameters(theirs, names),
         Rule::Fields(names) => match (text(ours), text(theirs)) {
             (Some(ours), Some(theirs)) => fields_apart(ours, theirs, names) == Default::default(),
             _ => false,
@@ -138,6 +140,13 @@ fn payloads_agree(ours: &Value, theirs: &Value) -> bool {
 fn without(value: &Value, names: &[&str]) -> Vec<Vec<String>> {
     let mut pairs = sorted(value, 2);
     pairs.retain(|pair| !names.contains(&pair[0].trim_matches('"')));
+    pairs
+}
+
+/// What redis-server has too of CONFIG GET, without these.
+fn parameters(value: &Value, names: &[&str]) -> Vec<Vec<String>> {
+    let mut pairs = without(value, names);
+    pairs.retain(|pair| values::PARAMETERS.contains(&pair[0].trim_matches('"')));
     pairs
 }
 

@@ -197,8 +197,8 @@ const BY_NAME: &[(&str, &[&str])] = &[
 
 const DATABASES: &[&str] = &["0", "0", "1", "2", "15", "16", "-1", "x"];
 
-/// Names of parameters; the file has a line each that begins with one.
-static PARAMETERS: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
+/// Names of redis-server's parameters; the file has a line each that begins with one.
+pub static PARAMETERS: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
     let lines = include_str!("../../src/config/redis-7.0-parameters.txt").lines();
     lines.filter_map(|line| line.split_whitespace().next()).collect()
 });
