@@ -1,5 +1,6 @@
 //! Identifiers as types, so that a slot is never taken for a partition nor an LSN for an epoch.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Number of hash slots, as in Redis Cluster.
@@ -10,7 +11,7 @@ pub const SLOTS: u16 = 16_384;
 pub struct Slot(pub u16);
 
 /// A contiguous range of slots: the unit of storage, replication and promotion.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PartitionId(pub u16);
 
 impl PartitionId {
@@ -27,16 +28,16 @@ impl PartitionId {
 }
 
 /// Log sequence number: +1 for each committed transaction of a partition. 0 is "nothing committed".
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Lsn(pub u64);
 
 /// +1 for each promotion of a partition; (epoch, LSN) orders its history.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Epoch(pub u64);
 
 /// A point in a partition's history: the transaction that leads to it, and a checksum over that and all before it. Points with
 /// equal LSN and chain have equal histories behind them, whoever wrote them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Point {
     /// The epoch the transaction was committed in.
     pub epoch: Epoch,

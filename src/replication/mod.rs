@@ -3,19 +3,119 @@
 //! One link for each pair of nodes carries all partitions that one follows from the other. The follower asks for each partition
 //! from where its history ends; the primary sends what its journal has from there on, in journal order, or a snapshot first.
 //!
-//! Reading order: `assignment` (who follows whom), `progress` (how far followers are), then the two ends of a link. This module is
-//! what the layers above see of it: [`Replication`].
+//! Reading order: `assignment` (who follows whom), `progress` (how far followers are), `wire` (what goes over a link), `catch_up` (how
+//! a follower gets there), the two ends of a link, `primary` and `replica`, and `links` (which there are). What replication needs
+//! of the data stands in `storage`. This module is what the layers above see: [`Replication`].
 
 pub mod assignment;
+pub mod catch_up;
+pub mod links;
+pub mod primary;
 pub mod progress;
+pub mod replica;
+pub mod snapshots;
+pub mod storage;
+pub mod wire;
 
 use crate::base::concern::WriteConcern;
 use crate::base::ids::PartitionId;
 use assignment::Assignment;
 use parking_lot::Mutex;
 use progress::{Follower, LinkId, Progress};
+use snapshots::Snapshots;
+use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use storage::Storage;
 use tokio::sync::watch;
+use wire::Hello;
+
+/// Times of links.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// After so long without anything else each side says that it is there, and where.
+    pub heartbeat: Duration,
+    /// A link on which nothing came for so long is ended.
+    pub timeout: Duration,
+    /// The shortest pause before another attempt.
+    pub retry: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Timing {
+        Timing {
+            heartbeat: Duration::from_millis(250),
+            timeout: Duration::from_secs(60),
+            retry: Duration::from_millis(100),
+        }
+    }
+}
+
+/// What both ends of a link know of the node they are on.
+pub struct Node {
+    /// Its data.
+    pub storage: Arc<dyn Storage>,
+    /// What others see of its replication.
+    pub replication: Arc<Replication>,
+    /// Snapshots that may be wanted again.
+    pub snapshots: Arc<Snapshots>,
+    /// Where clients reach it; an empty host is the one that its links come from.
+    pub address: (String, u16),
+    /// Times of its links.
+    pub timing: Timing,
+}
+
+impl Node {
+    fn hello(&self) -> Hello {
+        Hello {
+            version: wire::VERSION,
+            node: self.storage.node(),
+            partitions: self.storage.partition_count(),
+            address: self.address.clone(),
+        }
+    }
+}
+
+/// Why a link has ended.
+#[derive(Debug)]
+pub enum LinkError {
+    /// The stream failed, or the other side closed it.
+    Io(io::Error),
+    /// The other side sent what makes no sense.
+    Protocol(String),
+    /// The other side cannot or will not: why, in words.
+    Refused(String),
+    /// This node's data could not be read or written.
+    Storage(String),
+    /// Nothing was heard for too long.
+    Silent,
+    /// This node ends.
+    Stopped,
+}
+
+impl std::fmt::Display for LinkError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            LinkError::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                f.write_str("the other side closed it")
+            }
+            LinkError::Io(error) => error.fmt(f),
+            LinkError::Protocol(what) => write!(f, "the other side sent {what}"),
+            LinkError::Refused(reason) | LinkError::Storage(reason) => f.write_str(reason),
+            LinkError::Silent => f.write_str("nothing was heard for too long"),
+            LinkError::Stopped => f.write_str("this node stops"),
+        }
+    }
+}
+
+impl std::error::Error for LinkError {}
+
+impl From<io::Error> for LinkError {
+    fn from(error: io::Error) -> LinkError {
+        LinkError::Io(error)
+    }
+}
 
 /// How a replica's link to its primary stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,6 +159,7 @@ pub struct Replication {
     /// Counts changes of `acknowledged` and of who follows.
     changes: watch::Sender<u64>,
     upstream: Mutex<Upstream>,
+    links: AtomicU64,
     started: tokio::time::Instant,
 }
 
@@ -71,6 +172,7 @@ impl Replication {
             assignment: watch::Sender::new(assignment),
             changes: watch::Sender::new(0),
             upstream: Mutex::default(),
+            links: AtomicU64::new(0),
             started: tokio::time::Instant::now(),
         }
     }
@@ -112,8 +214,13 @@ impl Replication {
     }
 
     /// Changes what is known of the primary.
-    pub fn with_upstream(&self, change: impl FnOnce(&mut Upstream)) {
-        change(&mut self.upstream.lock());
+    pub fn with_upstream<T>(&self, change: impl FnOnce(&mut Upstream) -> T) -> T {
+        change(&mut self.upstream.lock())
+    }
+
+    /// A name for a link that begins, from 1.
+    pub fn new_link(&self) -> LinkId {
+        self.links.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Who follows this node, in the order they came.

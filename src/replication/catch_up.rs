@@ -1,0 +1,159 @@
+//! How a follower gets from where it stands to where its primary is. Decisions and searches; the links carry them out.
+//!
+//! A follower names the point its history stands at. The primary has the same history as far as its chain at that LSN is the
+//! same: then the records behind it are enough. If its journal does not reach back so far, a snapshot is. If the chains differ,
+//! the follower was a primary once, or followed another one, and has records that are in no history any more: it looks for the
+//! last common one, writes the others out, and takes a snapshot.
+
+use super::storage::{ReadError, Storage};
+use super::wire::Plan;
+use crate::base::ids::{Lsn, PartitionId, Point};
+use crate::store::journal::visit_sections;
+
+/// Bytes of the journal looked through at a time.
+const LOOK_BYTES: usize = 1 << 20;
+
+/// What a follower that stands at `theirs` needs, where this node stands at `ours` and its journal has the chain `kept` at
+/// that LSN, if it reaches back so far.
+pub fn plan(theirs: Point, ours: Point, kept: Option<u32>) -> Plan {
+    match kept {
+        Some(chain) if chain == theirs.chain => Plan::Stream,
+        Some(_) => Plan::OtherHistory,
+        None if theirs.lsn > ours.lsn => Plan::OtherHistory,
+        None if theirs.lsn == Lsn(0) || theirs.epoch == ours.epoch => Plan::Behind,
+        None => Plan::Unknown,
+    }
+}
+
+/// The chain of a transaction, and a position of the journal from which on everything behind it is found; none if the journal
+/// does not reach back so far, or not up to it.
+pub fn chain_at(
+    storage: &dyn Storage,
+    partition: PartitionId,
+    lsn: Lsn,
+) -> Result<Option<(u32, u64)>, ReadError> {
+    // Before the point is read: what is committed afterwards stands behind it.
+    let written = *storage.written().borrow();
+    let point = storage.point(partition);
+    if lsn > point.lsn {
+        return Ok(None);
+    }
+    if lsn == point.lsn {
+        return Ok(Some((point.chain, written)));
+    }
+    let Some(position) = storage.locate(&[(partition, lsn)])?[0] else { return Ok(None) };
+    let mut found = None;
+    let mut records = storage.records(position);
+    while found.is_none()
+        && records.read(written, LOOK_BYTES, &mut |position, payload| {
+            let _ = visit_sections(payload, |head, _| {
+                if head.partition == partition && head.lsn.0 == lsn.0 + 1 {
+                    found = found.or(Some((head.previous, position)));
+                }
+            });
+        })?
+    {}
+    Ok(found)
+}
+
+/// The transactions of a partition that this node's journal has, with their chains, oldest first; the first is the one before
+/// the oldest record.
+pub fn own_history(storage: &dyn Storage, partition: PartitionId) -> Result<Vec<(Lsn, u32)>, ReadError> {
+    let written = *storage.written().borrow();
+    let mut found: Vec<(Lsn, u32)> = Vec::new();
+    let mut records = storage.records(storage.oldest());
+    while records.read(written, LOOK_BYTES, &mut |_, payload| {
+        let _ = visit_sections(payload, |head, section| {
+            if head.partition != partition {
+                return;
+            }
+            if found.last() != Some(&(Lsn(head.lsn.0 - 1), head.previous)) {
+                found = vec![(Lsn(head.lsn.0 - 1), head.previous)]; // what stands before is of a history that was replaced
+            }
+            found.push((head.lsn, crc32c::crc32c(section)));
+        });
+    })? {}
+    let point = storage.point(partition);
+    if found.last() != Some(&(point.lsn, point.chain)) {
+        found = vec![(point.lsn, point.chain)];
+    }
+    Ok(found)
+}
+
+/// The search for the last transaction that two histories have in common: if a transaction is common, so are all before it.
+#[derive(Debug)]
+pub struct Search {
+    own: Vec<(Lsn, u32)>,
+    /// Below this index all are common.
+    common: usize,
+    /// From this index on none is.
+    different: usize,
+}
+
+impl Search {
+    /// Among these transactions of this node's, oldest first.
+    pub fn new(own: Vec<(Lsn, u32)>) -> Search {
+        Search { common: 0, different: own.len(), own }
+    }
+
+    /// Which transaction's chain to ask for next; none if the search is over.
+    pub fn next(&self) -> Option<Lsn> {
+        (self.common < self.different).then(|| self.own[self.middle()].0)
+    }
+
+    fn middle(&self) -> usize {
+        usize::midpoint(self.common, self.different)
+    }
+
+    /// Takes the answer: what the other has as the chain of this transaction, if it has it.
+    pub fn answer(&mut self, lsn: Lsn, chain: Option<u32>) {
+        let middle = self.middle();
+        if self.next() == Some(lsn) {
+            if chain == Some(self.own[middle].1) {
+                self.common = middle + 1;
+            } else {
+                self.different = middle;
+            }
+        }
+    }
+
+    /// The last common transaction, once the search is over; none if there is none among those known.
+    pub fn outcome(&self) -> Option<Lsn> {
+        self.common.checked_sub(1).map(|last| self.own[last].0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::Epoch;
+
+    #[test]
+    fn the_last_common_transaction_is_found_wherever_it_is() {
+        let own: Vec<(Lsn, u32)> = (10..=40).map(|lsn| (Lsn(lsn), lsn as u32)).collect();
+        for last_common in 9..=40 {
+            let mut search = Search::new(own.clone());
+            let mut asked = 0;
+            while let Some(lsn) = search.next() {
+                asked += 1;
+                assert!(asked <= 6);
+                search.answer(Lsn(3), Some(3)); // of something else
+                search.answer(lsn, Some(if lsn.0 <= last_common { lsn.0 as u32 } else { 0 }));
+            }
+            assert_eq!(search.outcome(), (last_common > 9).then_some(Lsn(last_common)));
+        }
+    }
+
+    #[test]
+    fn a_follower_gets_the_least_that_brings_it_there() {
+        let point = |epoch, lsn, chain| Point { epoch: Epoch(epoch), lsn: Lsn(lsn), chain };
+        let ours = point(2, 100, 7);
+        assert_eq!(plan(point(2, 100, 7), ours, Some(7)), Plan::Stream);
+        assert_eq!(plan(point(1, 50, 3), ours, Some(3)), Plan::Stream);
+        assert_eq!(plan(point(1, 50, 4), ours, Some(3)), Plan::OtherHistory);
+        assert_eq!(plan(point(2, 101, 4), ours, None), Plan::OtherHistory);
+        assert_eq!(plan(point(2, 5, 4), ours, None), Plan::Behind);
+        assert_eq!(plan(point(0, 0, 0), ours, None), Plan::Behind);
+        assert_eq!(plan(point(1, 5, 4), ours, None), Plan::Unknown);
+    }
+}

@@ -1,0 +1,105 @@
+//! Links as the assignment asks for them: one to each primary that is followed, for all partitions that are followed there,
+//! begun again when it ends.
+
+use super::assignment::{Assignment, Part};
+use super::replica::follow;
+use super::{LinkState, Node};
+use crate::base::ids::PartitionId;
+use async_trait::async_trait;
+use std::collections::BTreeMap;
+use std::io;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// The longest pause before another attempt to connect.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Carries a link.
+pub trait LinkStream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> LinkStream for T {}
+
+/// Connects to other nodes.
+#[async_trait]
+pub trait Dial: Send + Sync + 'static {
+    /// A stream on which the other side speaks the link's language.
+    async fn dial(&self, host: &str, port: u16) -> io::Result<Box<dyn LinkStream>>;
+}
+
+/// Keeps links as long as it runs. Old snapshots are dropped on the way.
+pub async fn keep_links(node: &Node, dial: &dyn Dial) {
+    let mut assignments = node.replication.assignments();
+    loop {
+        let assignment = assignments.borrow_and_update().clone();
+        let followed = followed(&assignment);
+        let links =
+            followed.iter().map(|((host, port), partitions)| keep_link(node, dial, host, *port, partitions));
+        let all = async {
+            let mut links: Vec<_> = links.map(Box::pin).collect();
+            // None of them ends; each is polled whenever anything wakes this task.
+            std::future::poll_fn(|context| {
+                links.iter_mut().for_each(|link| _ = link.as_mut().poll(context));
+                std::task::Poll::<()>::Pending
+            })
+            .await;
+        };
+        let forget = async {
+            loop {
+                tokio::time::sleep(super::snapshots::KEPT / 4).await;
+                node.snapshots.forget_old(&*node.storage).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = all => {}
+            () = forget => {}
+            changed = assignments.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Who is followed, and for which partitions.
+fn followed(assignment: &Assignment) -> BTreeMap<(String, u16), Vec<PartitionId>> {
+    let mut followed: BTreeMap<(String, u16), Vec<PartitionId>> = BTreeMap::new();
+    for (id, part) in assignment.parts.iter().enumerate() {
+        if let Part::Replica { host, port, .. } = part {
+            followed.entry((host.clone(), *port)).or_default().push(PartitionId(id as u16));
+        }
+    }
+    followed
+}
+
+/// Follows one primary, for ever.
+async fn keep_link(node: &Node, dial: &dyn Dial, host: &str, port: u16, partitions: &[PartitionId]) {
+    let mut pause = node.timing.retry;
+    loop {
+        node.replication.with_upstream(|upstream| upstream.state = LinkState::Connecting);
+        let begun = tokio::time::Instant::now();
+        let ended = match tokio::time::timeout(node.timing.timeout, dial.dial(host, port)).await {
+            Ok(Ok(stream)) => {
+                tracing::info!("following {host}:{port}");
+                follow(stream, node, partitions).await
+            }
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(super::LinkError::Silent),
+        };
+        let error = ended.err().map(|error| error.to_string());
+        let down_since_ms = node.replication.now_ms();
+        let is_news = node.replication.with_upstream(|upstream| {
+            if upstream.state != LinkState::Down && upstream.state != LinkState::Connecting {
+                upstream.down_since_ms = down_since_ms;
+            }
+            upstream.state = LinkState::Down;
+            upstream.snapshot_bytes = (0, 0);
+            std::mem::replace(&mut upstream.error, error.clone()) != error
+        });
+        if is_news {
+            tracing::warn!("the link to {host}:{port} has ended: {}", error.unwrap_or_default());
+        }
+        if begun.elapsed() > PAUSE_MAX {
+            pause = node.timing.retry;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}

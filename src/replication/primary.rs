@@ -1,0 +1,477 @@
+//! The end of a link that gives: sends a follower what it lacks, in journal order, and takes in how far it is.
+//!
+//! Two halves run side by side: one reads what the follower says, the other sends. Invariants:
+//! - data is sent only while the follower has taken in all but a window of it: a slow follower costs this node no memory, and it
+//!   is not cut off for being slow; the journal keeps what it has not got yet;
+//! - a partition's records are sent in order and each once; its snapshot takes place of what the journal has no more;
+//! - a follower counts for a partition from when it has all that acknowledged positions stand for.
+
+use super::catch_up::{chain_at, plan};
+use super::progress::LinkId;
+use super::storage::{Outgoing, ReadError, Records};
+use super::wire::{
+    BATCH_BYTES, Batch, Frame, FrameReader, Hello, Message, Plan, VERSION, put_chunk, put_message, put_part,
+    put_records, send,
+};
+use super::{LinkError, Node};
+use crate::base::ids::{Lsn, PartitionId, Point};
+use crate::store::journal::{put_number, visit_sections};
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::Notify;
+
+/// Bytes of data that may be on their way at a time, frames not begun included.
+pub const WINDOW_BYTES: u64 = 8 << 20;
+/// Bytes of a snapshot in a chunk.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// A batch that was sent and is not acknowledged.
+struct Sent {
+    number: u64,
+    position: u64,
+    /// Partitions that are in step once it is acknowledged.
+    joins: Vec<PartitionId>,
+}
+
+/// What is known of a follower, and what it is to get.
+#[derive(Default)]
+struct Feed {
+    /// What it asked to follow and was not answered yet.
+    asked: Vec<(PartitionId, Point)>,
+    /// Chains it asked for.
+    questions: VecDeque<(PartitionId, Lsn)>,
+    /// The last transaction sent of each partition that streams.
+    streams: BTreeMap<PartitionId, Lsn>,
+    /// Partitions that stream but are not in step: until which position they are not.
+    joining: BTreeMap<PartitionId, u64>,
+    /// The highest position of a batch that was sent.
+    highest: u64,
+    batches: u64,
+    unacknowledged: VecDeque<Sent>,
+    unsynced: VecDeque<(u64, u64)>,
+    sent_bytes: u64,
+    consumed_bytes: u64,
+    /// The snapshot it wants, and from where on; taken out when it is being made.
+    wanted: Option<(PartitionId, Option<(u64, u64)>)>,
+    /// The snapshot that was made.
+    made: Option<(PartitionId, Option<(u64, u64)>, Result<Arc<dyn Outgoing>, String>)>,
+}
+
+/// Serves a follower until the link ends. `host` is where it comes from.
+pub async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin,
+    node: &Node,
+    host: &str,
+) -> Result<(), LinkError> {
+    let (from, mut to) = tokio::io::split(stream);
+    let mut reader = FrameReader::new(from);
+    let hello = tokio::time::timeout(node.timing.timeout, greet(&mut reader, &mut to, node));
+    let hello = hello.await.map_err(|_| LinkError::Silent)??;
+    let link = node.replication.new_link();
+    let _end = End { node, link };
+    let host = if hello.address.0.is_empty() { host } else { &hello.address.0 };
+    node.replication.with_progress(|progress| {
+        let follower = progress.follower(link);
+        follower.node.clone_from(&hello.node);
+        follower.address = (host.to_owned(), hello.address.1);
+        follower.heard_ms = node.replication.now_ms();
+    });
+    let feed = Arc::new(Mutex::new(Feed::default()));
+    let news = Arc::new(Notify::new());
+    let mut sender = Sender { node, link, feed: &feed, news: &news, to, cursor: None, snapshot: None };
+    tokio::select! {
+            biased;
+        ended = receive(&mut reader, node, link, &feed, &news) => ended,
+        ended = sender.run() => ended,
+    }
+}
+
+/// Exchanges names and versions.
+async fn greet(
+    reader: &mut FrameReader<impl AsyncRead + Unpin>,
+    to: &mut (impl AsyncWrite + Unpin),
+    node: &Node,
+) -> Result<Hello, LinkError> {
+    let Message::Hello(hello) = reader.message().await? else {
+        return Err(LinkError::Protocol("no greeting".into()));
+    };
+    let refusal = if hello.version != VERSION {
+        Some(format!("version {VERSION} of the link is spoken here, not {}", hello.version))
+    } else if hello.partitions != node.storage.partition_count() {
+        let (ours, theirs) = (node.storage.partition_count(), hello.partitions);
+        Some(format!("there are {ours} partitions here, not {theirs}"))
+    } else if hello.node == node.storage.node() {
+        Some("a server cannot follow itself, nor a copy of its own data folder".to_owned())
+    } else {
+        None
+    };
+    if let Some(refusal) = refusal {
+        send(to, &Message::Refused(refusal.clone())).await?;
+        return Err(LinkError::Refused(refusal));
+    }
+    send(to, &Message::Hello(node.hello())).await?;
+    Ok(hello)
+}
+
+/// Whatever ends a link: nothing of it stays.
+struct End<'a> {
+    node: &'a Node,
+    link: LinkId,
+}
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.node.storage.pin(self.link, None);
+        self.node.replication.with_progress(|progress| progress.remove(self.link));
+    }
+}
+
+/// The half that takes in what the follower says.
+async fn receive(
+    reader: &mut FrameReader<impl AsyncRead + Unpin>,
+    node: &Node,
+    link: LinkId,
+    feed: &Arc<Mutex<Feed>>,
+    news: &Arc<Notify>,
+) -> Result<(), LinkError> {
+    loop {
+        let read = tokio::time::timeout(node.timing.timeout, reader.next()).await;
+        let (frame, _) = read.map_err(|_| LinkError::Silent)??;
+        let Frame::Message(message) = frame else {
+            return Err(LinkError::Protocol("a follower sent data".into()));
+        };
+        let heard_ms = node.replication.now_ms();
+        match message {
+            Message::Ack { journaled, synced, consumed } => {
+                let update = feed.lock().acknowledge(journaled, synced, consumed)?;
+                node.replication.with_progress(|progress| {
+                    let follower = progress.follower(link);
+                    follower.heard_ms = heard_ms;
+                    follower.journaled = follower.journaled.max(update.journaled);
+                    follower.synced = follower.synced.max(update.synced);
+                    follower.in_step.extend(update.joined);
+                });
+            }
+            Message::Follow(partitions) => {
+                let count = node.storage.partition_count();
+                if partitions.iter().any(|(id, _)| id.0 >= count) {
+                    return Err(LinkError::Protocol("a partition that does not exist".into()));
+                }
+                let mut feed = feed.lock();
+                for (id, _) in &partitions {
+                    feed.streams.remove(id);
+                    feed.asked.retain(|(other, _)| other != id);
+                }
+                feed.asked.extend(&partitions);
+                drop(feed);
+                node.replication.with_progress(|progress| {
+                    let follower = progress.follower(link);
+                    partitions.iter().for_each(|(id, _)| _ = follower.in_step.remove(id));
+                });
+            }
+            Message::AskChain(id, lsn) if id.0 < node.storage.partition_count() => {
+                let mut feed = feed.lock();
+                feed.questions.push_back((id, lsn));
+                if feed.questions.len() > usize::from(node.storage.partition_count()) {
+                    return Err(LinkError::Protocol("too many questions at a time".into()));
+                }
+            }
+            Message::WantSnapshot(id, resume) if id.0 < node.storage.partition_count() => {
+                feed.lock().wanted = Some((id, resume));
+            }
+            _ => return Err(LinkError::Protocol("a message that followers do not send".into())),
+        }
+        news.notify_one();
+    }
+}
+
+/// What an acknowledgement changes.
+struct Update {
+    journaled: u64,
+    synced: u64,
+    joined: Vec<PartitionId>,
+}
+
+impl Feed {
+    fn acknowledge(&mut self, journaled: u64, synced: u64, consumed: u64) -> Result<Update, LinkError> {
+        if journaled > self.batches || synced > journaled || consumed > self.sent_bytes {
+            return Err(LinkError::Protocol("an acknowledgement of what was not sent".into()));
+        }
+        self.consumed_bytes = self.consumed_bytes.max(consumed);
+        let mut update = Update { journaled: 0, synced: 0, joined: Vec::new() };
+        while let Some(sent) = self.unacknowledged.pop_front_if(|sent| sent.number <= journaled) {
+            update.journaled = update.journaled.max(sent.position);
+            // One that asked anew since is not in step.
+            update.joined.extend(sent.joins.into_iter().filter(|id| self.streams.contains_key(id)));
+            self.unsynced.push_back((sent.number, sent.position));
+        }
+        while let Some((_, position)) = self.unsynced.pop_front_if(|(number, _)| *number <= synced) {
+            update.synced = update.synced.max(position);
+        }
+        Ok(update)
+    }
+
+    fn has_window(&self) -> bool {
+        self.sent_bytes - self.consumed_bytes < WINDOW_BYTES
+    }
+
+    /// Notes a batch that is about to be sent.
+    fn note_sent(&mut self, batch: &Batch) {
+        self.highest = self.highest.max(batch.position);
+        let joins = self.joining.iter().filter(|(_, until)| batch.position >= **until).map(|(id, _)| *id);
+        let joins: Vec<PartitionId> = joins.collect();
+        joins.iter().for_each(|id| _ = self.joining.remove(id));
+        self.unacknowledged.push_back(Sent { number: batch.number, position: batch.position, joins });
+    }
+}
+
+/// A snapshot that is being sent.
+struct Sending {
+    snapshot: Arc<dyn Outgoing>,
+    offset: u64,
+}
+
+/// The half that sends.
+struct Sender<'a, W> {
+    node: &'a Node,
+    link: LinkId,
+    feed: &'a Arc<Mutex<Feed>>,
+    news: &'a Arc<Notify>,
+    to: W,
+    cursor: Option<Box<dyn Records>>,
+    snapshot: Option<Sending>,
+}
+
+impl<W: AsyncWrite + Unpin> Sender<'_, W> {
+    async fn run(&mut self) -> Result<(), LinkError> {
+        let mut written = self.node.storage.written();
+        let mut beat = tokio::time::interval(self.node.timing.heartbeat);
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut assignments = self.node.replication.assignments();
+        loop {
+            let limit = *written.borrow_and_update();
+            let mut out = Vec::new();
+            self.answer(&mut out)?;
+            self.put_batches(limit, &mut out)?;
+            self.put_snapshot(&mut out)?;
+            if !out.is_empty() {
+                self.pin();
+                self.to.write_all(&out).await?;
+                continue;
+            }
+            tokio::select! {
+            biased;
+                changed = written.changed() => changed.map_err(|_| LinkError::Stopped)?,
+                () = self.news.notified() => {}
+                _ = beat.tick() => self.heartbeat(limit).await?,
+                changed = assignments.changed() => changed.map_err(|_| LinkError::Stopped)?,
+            }
+        }
+    }
+
+    async fn heartbeat(&mut self, position: u64) -> Result<(), LinkError> {
+        let beat = Message::Heartbeat { position, time_ms: self.node.storage.wall_clock_ms() };
+        Ok(send(&mut self.to, &beat).await?)
+    }
+
+    /// Answers what the follower has asked.
+    fn answer(&mut self, out: &mut Vec<u8>) -> Result<(), LinkError> {
+        let (asked, questions) = {
+            let mut feed = self.feed.lock();
+            (std::mem::take(&mut feed.asked), std::mem::take(&mut feed.questions))
+        };
+        for (id, theirs) in asked {
+            let plan = self.begin(id, theirs)?;
+            put_message(out, &Message::Plan(id, plan));
+        }
+        for (id, lsn) in questions {
+            let chain = chain_at(&*self.node.storage, id, lsn)?.map(|(chain, _)| chain);
+            put_message(out, &Message::Chain(id, lsn, chain));
+        }
+        Ok(())
+    }
+
+    /// Decides how the follower gets a partition, and begins to stream it if that is how.
+    fn begin(&mut self, id: PartitionId, theirs: Point) -> Result<Plan, LinkError> {
+        let kept = chain_at(&*self.node.storage, id, theirs.lsn)?;
+        let plan = plan(theirs, self.node.storage.point(id), kept.map(|(chain, _)| chain));
+        if let (Plan::Stream, Some((_, position))) = (plan, kept) {
+            let cursor = self.cursor.as_ref().map_or(u64::MAX, |cursor| cursor.position());
+            if position < cursor {
+                self.cursor = Some(self.node.storage.records(position));
+            }
+            let mut feed = self.feed.lock();
+            feed.streams.insert(id, theirs.lsn);
+            let highest = feed.highest;
+            feed.joining.insert(id, highest.max(position));
+        }
+        Ok(plan)
+    }
+
+    /// Puts records of the partitions that stream into a batch, if the follower has room for it.
+    fn put_batches(&mut self, limit: u64, out: &mut Vec<u8>) -> Result<(), LinkError> {
+        let Some(cursor) = &mut self.cursor else { return Ok(()) };
+        let mut feed = self.feed.lock();
+        if !feed.has_window() || (cursor.position() >= limit && feed.joining.is_empty()) {
+            return Ok(());
+        }
+        let before = out.len();
+        let mut packer = Packer::new(&mut feed, out);
+        cursor.read(limit, BATCH_BYTES, &mut |position, payload| packer.add(position, payload))?;
+        packer.finish(cursor.position())?;
+        feed.sent_bytes += (out.len() - before) as u64;
+        Ok(())
+    }
+
+    /// Begins or goes on to send the snapshot that is wanted.
+    fn put_snapshot(&mut self, out: &mut Vec<u8>) -> Result<(), LinkError> {
+        let (wanted, made, has_window) = {
+            let mut feed = self.feed.lock();
+            (feed.wanted.take(), feed.made.take(), feed.has_window())
+        };
+        if let Some((id, resume)) = wanted {
+            self.snapshot = None;
+            self.make_snapshot(id, resume);
+        }
+        if let Some((id, resume, made)) = made {
+            self.begin_snapshot(id, resume, made, out);
+        }
+        let Some(sending) = self.snapshot.as_mut().filter(|_| has_window) else { return Ok(()) };
+        let offer = sending.snapshot.offer();
+        let len = (offer.bytes - sending.offset).min(CHUNK_BYTES as u64) as usize;
+        let bytes = sending.snapshot.read(sending.offset, len)?;
+        let before = out.len();
+        put_chunk(out, sending.offset, &bytes)?;
+        self.feed.lock().sent_bytes += (out.len() - before) as u64;
+        sending.offset += bytes.len() as u64;
+        if sending.offset >= offer.bytes {
+            self.snapshot = None;
+        }
+        Ok(())
+    }
+
+    /// Has a snapshot made while this goes on.
+    fn make_snapshot(&self, id: PartitionId, resume: Option<(u64, u64)>) {
+        let (feed, news) = (Arc::clone(self.feed), Arc::clone(self.news));
+        let (storage, snapshots) = (Arc::clone(&self.node.storage), Arc::clone(&self.node.snapshots));
+        tokio::spawn(async move {
+            let made = snapshots.take(&*storage, id, resume.map(|(id, _)| id)).await;
+            feed.lock().made = Some((id, resume, made));
+            news.notify_one();
+        });
+    }
+
+    fn begin_snapshot(
+        &mut self,
+        id: PartitionId,
+        resume: Option<(u64, u64)>,
+        made: Result<Arc<dyn Outgoing>, String>,
+        out: &mut Vec<u8>,
+    ) {
+        match made {
+            Ok(snapshot) => {
+                let offer = snapshot.offer();
+                let known = resume.filter(|(id, offset)| *id == offer.id && *offset <= offer.bytes);
+                let offset = known.map_or(0, |(_, offset)| offset);
+                put_message(out, &Message::Snapshot(offer, offset));
+                self.snapshot = Some(Sending { snapshot, offset });
+            }
+            Err(reason) => put_message(out, &Message::NoSnapshot(id, reason)),
+        }
+    }
+
+    /// Keeps the journal from being dropped where it is still read.
+    fn pin(&self) {
+        let cursor = self.cursor.as_ref().map_or(u64::MAX, |cursor| cursor.position());
+        let snapshot = self.snapshot.as_ref().map_or(u64::MAX, |sending| sending.snapshot.position());
+        let position = cursor.min(snapshot);
+        self.node.storage.pin(self.link, Some(position));
+    }
+}
+
+/// Puts records into frames: small ones together, long ones in parts.
+struct Packer<'a> {
+    feed: &'a mut Feed,
+    out: &'a mut Vec<u8>,
+    batch: Batch,
+    failure: Option<LinkError>,
+}
+
+impl<'a> Packer<'a> {
+    fn new(feed: &'a mut Feed, out: &'a mut Vec<u8>) -> Packer<'a> {
+        Packer { feed, out, batch: Batch::default(), failure: None }
+    }
+
+    /// Adds what the follower wants of the record at `position`.
+    fn add(&mut self, position: u64, payload: &[u8]) {
+        let (mut wanted, mut count) = (Vec::new(), 0);
+        let mut all = 0;
+        let form = visit_sections(payload, |head, section| {
+            all += 1;
+            let Some(sent) = self.feed.streams.get_mut(&head.partition) else { return };
+            if head.lsn <= *sent {
+                return;
+            }
+            if head.lsn.0 != sent.0 + 1 {
+                let gap = format!("partition {}: {} follows {sent}", head.partition, head.lsn);
+                self.failure.get_or_insert(LinkError::Storage(gap));
+            }
+            *sent = head.lsn;
+            wanted.push(section);
+            count += 1;
+        });
+        if form.is_none() {
+            let damaged = format!("the record at position {position} has an unknown form");
+            self.failure.get_or_insert(LinkError::Storage(damaged));
+        }
+        if count == 0 {
+            return;
+        }
+        if count == all {
+            self.put(position, payload);
+        } else {
+            let mut payload = Vec::new();
+            put_number(&mut payload, count);
+            wanted.iter().for_each(|section| payload.extend_from_slice(section));
+            self.put(position, &payload);
+        }
+    }
+
+    fn put(&mut self, position: u64, payload: &[u8]) {
+        if self.batch.len() + payload.len() <= BATCH_BYTES + 1024 {
+            return self.batch.push(payload);
+        }
+        self.flush(position);
+        if payload.len() <= BATCH_BYTES {
+            return self.batch.push(payload);
+        }
+        payload.chunks(BATCH_BYTES).for_each(|bytes| put_part(self.out, bytes));
+        // What follows stands behind the record, which is only now complete.
+        self.flush(position + payload.len() as u64 + 8);
+    }
+
+    /// Ends the batch, which brings the follower up to `position`.
+    fn flush(&mut self, position: u64) {
+        self.feed.batches += 1;
+        let mut batch = std::mem::take(&mut self.batch);
+        (batch.number, batch.position) = (self.feed.batches, position);
+        self.feed.note_sent(&batch);
+        put_records(self.out, &batch);
+    }
+
+    fn finish(mut self, position: u64) -> Result<(), LinkError> {
+        self.flush(position);
+        self.failure.map_or(Ok(()), Err)
+    }
+}
+
+impl From<ReadError> for LinkError {
+    fn from(error: ReadError) -> LinkError {
+        match error {
+            ReadError::Gone => LinkError::Storage("the journal no longer has what the follower needs".into()),
+            ReadError::Failed(reason) => LinkError::Storage(reason),
+        }
+    }
+}

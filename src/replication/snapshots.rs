@@ -1,0 +1,80 @@
+//! `Snapshots`: those that were made and may be wanted again, because their transfer was interrupted or another follower needs
+//! the same.
+
+use super::storage::{Outgoing, Storage};
+use crate::base::ids::PartitionId;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+/// How long a snapshot is kept after it was last asked for: long enough for a link that broke, or a server that was started again.
+pub const KEPT: Duration = Duration::from_secs(120);
+/// A snapshot that was made so long ago is given to followers that begin, too; older ones only to whom goes on with them.
+const SHARED: Duration = Duration::from_secs(10);
+/// Where numbers of readers of the journal begin that stand for a snapshot: links count from 1.
+const FIRST_PIN: u64 = 1 << 63;
+
+/// A snapshot, and since when.
+struct Kept {
+    snapshot: Arc<dyn Outgoing>,
+    made: Instant,
+    asked: Instant,
+    pin: u64,
+}
+
+/// Snapshots by partition, one of each.
+#[derive(Default)]
+pub struct Snapshots {
+    kept: Mutex<BTreeMap<PartitionId, Kept>>,
+    pins: AtomicU64,
+}
+
+impl Snapshots {
+    /// The snapshot number `resume` of the partition if it is still there, or a new one, or one made a moment ago. While it is
+    /// made, others wait: one at a time is what the disk can do.
+    pub async fn take(
+        &self,
+        storage: &dyn Storage,
+        partition: PartitionId,
+        resume: Option<u64>,
+    ) -> Result<Arc<dyn Outgoing>, String> {
+        let mut kept = self.kept.lock().await;
+        if let Some(known) = kept.get_mut(&partition) {
+            let is_resumed = resume == Some(known.snapshot.offer().id);
+            if is_resumed || known.made.elapsed() < SHARED {
+                known.asked = Instant::now();
+                return Ok(Arc::clone(&known.snapshot));
+            }
+        }
+        if let Some(old) = kept.remove(&partition) {
+            storage.pin(old.pin, None);
+        }
+        let pin = FIRST_PIN + self.pins.fetch_add(1, Ordering::Relaxed);
+        // What is committed while it is made must still be there when it has arrived.
+        storage.pin(pin, Some(*storage.written().borrow()));
+        let made = storage.take_snapshot(partition).await;
+        match &made {
+            Ok(snapshot) => {
+                storage.pin(pin, Some(snapshot.position()));
+                let (snapshot, now) = (Arc::clone(snapshot), Instant::now());
+                kept.insert(partition, Kept { snapshot, made: now, asked: now, pin });
+            }
+            Err(_) => storage.pin(pin, None),
+        }
+        made
+    }
+
+    /// Drops those that nobody has asked for in a while.
+    pub async fn forget_old(&self, storage: &dyn Storage) {
+        self.kept.lock().await.retain(|_, known| {
+            let stays = known.asked.elapsed() < KEPT || Arc::strong_count(&known.snapshot) > 1;
+            if !stays {
+                storage.pin(known.pin, None);
+            }
+            stays
+        });
+    }
+}
