@@ -2,9 +2,9 @@
 //!
 //! In a build for tests the crate `fail` looks up each point when it is passed; `FAILPOINTS='journal-before-write=3*off->return'`
 //! lets it pass three times and dies at the fourth. In every other build a point is nothing at all.
-//! The test in `tests/crash/` goes through [`ALL`] and fails if one of them is never passed.
+//! The tests in `tests/crash/` go through [`ALL`] and [`SNAPSHOTS`] and fail if one of them is never passed.
 
-/// Every point, in the order in which a process may meet them.
+/// Every point a server passes by itself or when told to, in the order in which a process may meet them.
 pub const ALL: [&str; 31] = [
     // A first start.
     "manifest-before-write",
@@ -44,6 +44,27 @@ pub const ALL: [&str; 31] = [
     "stop-before-checkpoint",
 ];
 
+/// The points on a snapshot's way from one store into another. Between passing them no command need be answered.
+pub const SNAPSHOTS: [&str; 14] = [
+    // Where it is taken.
+    "snapshot-checkpointed",
+    "snapshot-before-meta",
+    "snapshot-copied",
+    // Where it is received.
+    "incoming-begun",
+    "incoming-synced",
+    "incoming-noted",
+    "incoming-complete",
+    // Where it becomes the tree.
+    "install-moved",
+    "install-opened",
+    "install-state-written",
+    "install-before-exchange",
+    "install-not-synced",
+    "install-exchanged",
+    "install-done",
+];
+
 /// Reads from the environment at which point the process is to die. Does nothing in a build that is not for tests.
 pub fn arm() {
     if fail::has_failpoints() {
@@ -56,7 +77,7 @@ pub fn arm() {
 #[inline]
 pub fn pass(point: &'static str) {
     if fail::has_failpoints() {
-        debug_assert!(ALL.contains(&point), "{point} is not in the list");
+        debug_assert!(ALL.contains(&point) || SNAPSHOTS.contains(&point), "{point} is not in the list");
     }
     fail::fail_point!(point, |_| std::process::abort());
 }

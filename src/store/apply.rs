@@ -85,6 +85,10 @@ impl Store {
             if head.lsn.0 != have.lsn.0 + 1 || head.previous != have.chain || head.epoch < have.epoch {
                 return Err(ApplyError::OtherHistory(guard.id, have));
             }
+            if guard.is_being_replaced {
+                let reason = format!("a snapshot takes the place of partition {}", guard.id);
+                return Err(ApplyError::Refused(Refusal::Stuck(reason)));
+            }
             new.push(section);
         }
         if new.is_empty() {

@@ -25,6 +25,7 @@ mod recovery;
 pub mod repair;
 mod room;
 pub mod row;
+mod snapshot;
 mod staged;
 mod table;
 mod transaction;
@@ -42,6 +43,7 @@ pub use options::{Options, StoreStatus};
 pub use partition::Counters;
 pub use recovery::OpenError;
 pub use row::{Entry, Items, Kind, NewValue, hash32};
+pub use snapshot::{IncomingSnapshot, Snapshot, SnapshotError, SnapshotOffer};
 pub use transaction::{
     AccessClock, ItemChange, Key, PartitionSet, Savepoint, ScanPosition, Transaction, View, items_after,
 };
@@ -132,9 +134,10 @@ pub struct Store {
     /// Stored bytes of each partition, readable without its lock.
     bytes: Vec<AtomicU64>,
     /// One a partition; none for a store in memory only.
-    environments: Vec<Arc<Environment>>,
-    /// One a partition, held from the freeze of a checkpoint to its end.
+    environments: Vec<ArcSwap<Environment>>,
+    /// One a partition, held from the freeze of a checkpoint to its end, and while another tree takes the place of this.
     writing: Vec<Mutex<()>>,
+    snapshots: snapshot::Snapshots,
     journal: Option<Journal>,
     manifest: Option<recovery::Manifest>,
     options: ArcSwap<Options>,
@@ -199,9 +202,11 @@ impl Store {
         }
         let store = Store::with(opened.partitions, options);
         let writing = opened.environments.iter().map(|_| Mutex::default()).collect();
+        let snapshots = snapshot::Snapshots::new(folder, store.partition_count());
         let store = Store {
-            environments: opened.environments,
+            environments: opened.environments.into_iter().map(ArcSwap::from).collect(),
             writing,
+            snapshots,
             journal: Some(journal),
             manifest: Some(opened.manifest),
             notes,
@@ -219,7 +224,15 @@ impl Store {
     /// # Errors
     /// What is damaged. From then on writes are refused; rows on pages that are whole are still served.
     pub fn check_trees(&self, stop: &AtomicBool) -> Result<(), TreeError> {
-        let checked = self.environments.iter().try_for_each(|environment| environment.check_all(stop));
+        (0..self.environments.len()).try_for_each(|index| self.check_tree(index, stop))
+    }
+
+    fn check_tree(&self, index: usize, stop: &AtomicBool) -> Result<(), TreeError> {
+        let environment = self.tree(index);
+        let checked = environment.check_all(stop);
+        if !Arc::ptr_eq(&environment, &self.tree(index)) {
+            return Ok(()); // another took its place, which was checked before
+        }
         if let Err(error) = &checked {
             tracing::error!("{error}; rows on whole pages can be read, changes are refused");
             let _ = self.damage.set(error.0.clone());
@@ -227,14 +240,24 @@ impl Store {
         checked
     }
 
+    /// The tree of a partition. What takes its place is not written to before [`Store::writing`] is free.
+    fn tree(&self, index: usize) -> Arc<Environment> {
+        self.environments[index].load_full()
+    }
+
+    /// Bytes of the trees' files.
+    fn tree_bytes(&self) -> u64 {
+        self.environments.iter().map(|environment| environment.load().disk_bytes()).sum()
+    }
+
     /// Reads the trees' files once, so that their pages are in the page cache, if they fit there. Ends early when `stop` is set.
     fn warm(&self, stop: &AtomicBool) {
-        let trees: u64 = self.environments.iter().map(|environment| environment.disk_bytes()).sum();
+        let trees = self.tree_bytes();
         if self.warmed.load(Ordering::Relaxed) || trees > self.options.load().fetch_beyond_bytes {
             return;
         }
         for environment in &self.environments {
-            if let Err(error) = environment.read_through(stop) {
+            if let Err(error) = environment.load().read_through(stop) {
                 tracing::warn!("a tree's file could not be read ahead: {error}");
             }
         }
@@ -245,7 +268,7 @@ impl Store {
     /// Decides whether rows that are not in memory are read at once, under the lock, or fetched without it. At once costs a
     /// microsecond, if the page is in the page cache: where it is once the trees were warmed, as long as they fit.
     fn choose_how_to_read(&self) {
-        let trees: u64 = self.environments.iter().map(|environment| environment.disk_bytes()).sum();
+        let trees = self.tree_bytes();
         let fetches = trees > self.options.load().fetch_beyond_bytes || !self.warmed.load(Ordering::Relaxed);
         if self.fetches.swap(fetches, Ordering::Relaxed) != fetches {
             self.partitions.iter().for_each(|partition| partition.lock().fetches = fetches);
@@ -264,6 +287,7 @@ impl Store {
             partitions,
             environments: Vec::new(),
             writing: Vec::new(),
+            snapshots: snapshot::Snapshots::default(),
             journal: None,
             manifest: None,
             lfu: AtomicBool::new(options.policy.is_lfu()),
@@ -424,7 +448,7 @@ impl Store {
         let index = request.partition.0 as usize;
         loop {
             let clean = self.partitions[index].lock().clean;
-            let found = self.environments[index].get(request.tree, &request.row_key, request.hash)?;
+            let found = self.tree(index).get(request.tree, &request.row_key, request.hash)?;
             let mut partition = self.partitions[index].lock();
             // A checkpoint in between may have written a newer version than the one we read.
             if partition.clean == clean {
@@ -459,8 +483,9 @@ impl Store {
             return Ok(()); // the journal has it all; whoever repairs the trees begins there
         }
         // To check a tree before it is written to may take longer than a stop should.
-        let is_checked =
-            |id: &PartitionId| self.environments.get(id.0 as usize).is_none_or(|tree| tree.is_checked());
+        let is_checked = |id: &PartitionId| {
+            self.environments.get(id.0 as usize).is_none_or(|tree| tree.load().is_checked())
+        };
         let ids = (0..self.partition_count())
             .map(PartitionId)
             .take_while(|_| Instant::now() < deadline)
@@ -566,7 +591,7 @@ impl Store {
         let mut status = StoreStatus {
             partitions: self.partition_count(),
             data_bytes: self.data_bytes(),
-            tree_bytes: self.environments.iter().map(|environment| environment.disk_bytes()).sum(),
+            tree_bytes: self.tree_bytes(),
             checkpoints: notes.checkpoints.load(Ordering::Relaxed),
             checkpointed_rows: notes.checkpointed_rows.load(Ordering::Relaxed),
             last_checkpoint_ms: notes.last_checkpoint_ms.load(Ordering::Relaxed),

@@ -8,18 +8,18 @@ use std::ops::ControlFlow;
 
 /// What a key should hold: payload, deadline, items by suffix.
 #[derive(Clone, Debug, PartialEq, Default)]
-struct Model {
-    payload: Vec<u8>,
-    expire_at: Option<i64>,
-    items: BTreeMap<Vec<u8>, Vec<u8>>,
+pub struct Model {
+    pub payload: Vec<u8>,
+    pub expire_at: Option<i64>,
+    pub items: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
-type Databases = Vec<BTreeMap<Vec<u8>, Model>>;
+pub type Databases = Vec<BTreeMap<Vec<u8>, Model>>;
 
-const DATABASES: u16 = 3;
-const NOW: i64 = 1_000_000;
+pub const DATABASES: u16 = 3;
+pub const NOW: i64 = 1_000_000;
 
-fn open(folder: &Path) -> Store {
+pub fn open(folder: &Path) -> Store {
     Store::open(folder, 4, DATABASES, Options::default()).expect("opens")
 }
 
@@ -33,7 +33,7 @@ fn name(random: &mut StdRng) -> Vec<u8> {
     }
 }
 
-fn put(store: &Store, database: u16, name: &[u8], model: &Model) {
+pub fn put(store: &Store, database: u16, name: &[u8], model: &Model) {
     let key = Key::new(database, name);
     let mut transaction = store.transaction(&PartitionSet::One(store.partition_of(key.slot)), NOW);
     let mut meta = NewValue { kind: Kind::Hash, encoding: 1, expire_at: model.expire_at, items: None };
@@ -62,7 +62,7 @@ fn change_item(store: &Store, database: u16, name: &[u8], suffix: &[u8], value: 
     store.flush(position).expect("flushes");
 }
 
-fn check(store: &Store, model: &Databases) {
+pub fn check(store: &Store, model: &Databases) {
     for database in 0..DATABASES {
         let mut view = store.view(&PartitionSet::All, NOW);
         let expected = &model[database as usize];
@@ -120,7 +120,7 @@ fn random_model(random: &mut StdRng) -> Model {
     model
 }
 
-fn step(store: &Store, model: &mut Databases, random: &mut StdRng) {
+pub fn step(store: &Store, model: &mut Databases, random: &mut StdRng) {
     let database = random.random_range(0..DATABASES);
     let name = name(random);
     match random.random_range(0..100_u32) {
@@ -438,7 +438,7 @@ fn walks_while_a_checkpoint_collects_take_nothing_from_it() {
         done.store(true, Ordering::Release);
         assert!(walker.join().expect("walks") > 10);
     });
-    let tree = &store.environments[0];
+    let tree = &store.tree(0);
     let of_tree = tree::Tree::open(tree).expect("opens");
     let mut rows = 0;
     of_tree

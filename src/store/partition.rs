@@ -116,6 +116,8 @@ pub struct Partition {
     pub dirty_since: Option<(u64, u32)>,
     /// Rows that are not in memory are fetched without the lock.
     pub fetches: bool,
+    /// A snapshot is about to take its place: until it has, nothing is applied.
+    pub is_being_replaced: bool,
     /// What the last checkpoint wrote.
     pub tree: Tree,
 }
@@ -124,6 +126,22 @@ impl Partition {
     /// Where its history stands.
     pub fn point(&self) -> Point {
         Point { epoch: self.epoch, lsn: self.lsn, chain: self.chain }
+    }
+
+    /// Takes the place of what it was: `new` was opened from another tree. Who watches a key learns that it changed. Returns what
+    /// it was.
+    pub fn become_like(&mut self, new: Partition) -> Partition {
+        assert!(
+            self.staged.is_empty() && self.frozen.is_none(),
+            "neither a transaction nor a checkpoint is under way"
+        );
+        let generation = self.generation;
+        let mut old = std::mem::replace(self, new);
+        std::mem::swap(&mut self.watches, &mut old.watches);
+        // Whoever reads the old tree without the lock sees by `clean` that what was found is not to be kept.
+        (self.clean, self.generation) = (generation, generation + 1);
+        self.watches.all_changed();
+        old
     }
 
     /// What a database number means to the transaction that holds the lock: index of the committed database, if there is

@@ -5,6 +5,7 @@
 //! journal/             see store::journal
 //! partitions/NNNN/     one LMDB environment a partition, see store::tree
 //! partitions.new/      what a start that was interrupted had made of them
+//! snapshots/ incoming/ see store::snapshot
 //! ```
 //!
 //! A power loss during the very first start leaves a folder that the next one makes anew: what is named has been synced before.
@@ -15,7 +16,7 @@ use super::record::Operation;
 use super::repair::Report;
 use super::row;
 use super::tree::{self, Environment, Tree, TreeError, WHAT_TO_DO};
-use super::{Interrupt, deadlines, table, watch};
+use super::{Interrupt, deadlines, snapshot, table, watch};
 use crate::base::crash_point;
 use crate::base::ids::{Epoch, Lsn, PartitionId};
 use parking_lot::Mutex;
@@ -56,6 +57,12 @@ impl From<TreeError> for OpenError {
     }
 }
 
+impl From<snapshot::SnapshotError> for OpenError {
+    fn from(error: snapshot::SnapshotError) -> OpenError {
+        OpenError(error.to_string())
+    }
+}
+
 impl From<JournalError> for OpenError {
     fn from(error: JournalError) -> OpenError {
         OpenError(error.0)
@@ -91,6 +98,7 @@ pub struct Opened {
 /// Opens the data folder `folder`, or makes it with `partitions` partitions. Partitions have `databases` databases at least.
 pub fn open(folder: &Path, partitions: u16, databases: u16) -> Result<Opened, OpenError> {
     let manifest = open_manifest(folder, partitions)?;
+    snapshot::clear(folder)?;
     make_partitions(folder, manifest.partitions)?;
     let journal_folder = folder.join("journal");
     let map_bytes = tree::map_bytes(manifest.partitions);
@@ -259,15 +267,17 @@ pub fn empty_partition(id: PartitionId, databases: u16, tree: Tree) -> Partition
         dirty_bytes: 0,
         dirty_since: None,
         fetches: false,
+        is_being_replaced: false,
         tree,
     }
 }
 
-fn open_partition(
+/// A partition as its tree has it.
+pub fn open_partition(
     id: PartitionId,
     environment: &Arc<Environment>,
     databases: u16,
-) -> Result<Partition, OpenError> {
+) -> Result<Partition, TreeError> {
     let mut partition = empty_partition(id, databases, Tree::open(environment)?);
     if let Some(state) = environment.state()? {
         (partition.epoch, partition.lsn, partition.chain) =

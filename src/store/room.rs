@@ -9,6 +9,7 @@ use super::tree::{Batch, Environment, TreeError};
 use crate::base::blob::Blob;
 use crate::base::ids::PartitionId;
 use rustix::fs::statvfs;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 
 /// LMDB's page.
@@ -48,10 +49,7 @@ fn look_for_room(environment: &Environment, batch: &Batch) -> Result<(), TreeErr
     if puts < GROWTH_MIN {
         return Ok(());
     }
-    let Ok(disk) = statvfs(environment.path()) else { return Ok(()) };
-    let (available, size) =
-        (disk.f_bavail.saturating_mul(disk.f_frsize), disk.f_blocks.saturating_mul(disk.f_frsize));
-    let kept = (size / KEPT_SHARE).clamp(*KEPT_BYTES.start(), *KEPT_BYTES.end());
+    let Some((available, kept)) = room_beside(&environment.path()) else { return Ok(()) };
     let file = environment.disk_bytes();
     let rows = (batch.keys.len() + batch.items.len() + batch.deadlines.len()) as u64;
     // Each row may change a page that nothing else in the batch changes, but no more pages than there are.
@@ -60,6 +58,25 @@ fn look_for_room(environment: &Environment, batch: &Batch) -> Result<(), TreeErr
         return Ok(());
     }
     Err(TreeError("no space left on the disk for what was written since the last one".into()))
+}
+
+/// An error, in words, unless a file of so many bytes leaves the disk of `folder` the room that others need.
+pub(super) fn check(folder: &Path, bytes: u64) -> Result<(), String> {
+    match room_beside(folder) {
+        Some((available, kept)) if bytes + kept > available => Err(format!(
+            "no space left on the disk for a snapshot: it takes {bytes} bytes, {} are free",
+            available.saturating_sub(kept)
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Bytes that the file system of `folder` has left, and how many of them growth leaves alone.
+fn room_beside(folder: &Path) -> Option<(u64, u64)> {
+    let disk = statvfs(folder).ok()?;
+    let (available, size) =
+        (disk.f_bavail.saturating_mul(disk.f_frsize), disk.f_blocks.saturating_mul(disk.f_frsize));
+    Some((available, (size / KEPT_SHARE).clamp(*KEPT_BYTES.start(), *KEPT_BYTES.end())))
 }
 
 /// Bytes that a row adds to a tree, about.

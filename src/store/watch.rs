@@ -51,6 +51,11 @@ impl Watches {
         }
     }
 
+    /// Any of them may have changed.
+    pub fn all_changed(&self) {
+        self.keys.values().flatten().for_each(|flag| flag.store(true, Ordering::Relaxed));
+    }
+
     /// The watched names of a database.
     pub fn names(&self, database: u16) -> Vec<Box<[u8]>> {
         self.keys.keys().filter(|(number, _)| *number == database).map(|(_, name)| name.clone()).collect()

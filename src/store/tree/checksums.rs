@@ -26,7 +26,7 @@ use super::TreeError;
 use super::batch::{STATE_KEY, State};
 use super::page::{self, Data, Meta, PAGE_BYTES, Page};
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -41,12 +41,12 @@ const WORTH_REWRITING: usize = 1 << 20;
 /// A file with empty trees is not longer than this.
 const NEW_BYTES_MAX: u64 = 16 * PAGE_BYTES as u64;
 /// Levels of a tree at most: LMDB's own bound.
-const DEPTH_MAX: usize = 32;
+pub const DEPTH_MAX: usize = 32;
 
 /// The pages of a file. They are read, not mapped: a disk that fails makes an error here, where a map would end the process.
-struct Pages {
-    file: File,
-    page_bytes: usize,
+pub struct Pages {
+    pub file: File,
+    pub page_bytes: usize,
 }
 
 impl Pages {
@@ -62,7 +62,7 @@ impl Pages {
     }
 
     /// A page, or the whole run of pages that begins with it.
-    fn get(&self, number: u64) -> Option<Vec<u8>> {
+    pub fn get(&self, number: u64) -> Option<Vec<u8>> {
         let mut first = vec![0; self.page_bytes];
         self.file.read_exact_at(&mut first, number.checked_mul(self.page_bytes as u64)?).ok()?;
         match page::read(&first, number)? {
@@ -71,7 +71,8 @@ impl Pages {
         }
     }
 
-    fn meta(&self, slot: u64) -> Option<Meta> {
+    /// The meta page in this slot.
+    pub fn meta(&self, slot: u64) -> Option<Meta> {
         Meta::of(&self.run(slot, 1)?)
     }
 
@@ -351,6 +352,30 @@ impl Checksums {
         Ok(())
     }
 
+    /// What is needed to read the tree as of the last commit: its pages, its meta page and the sums of them all.
+    pub fn as_of_now(&self) -> Result<(Pages, Meta, Vec<u32>), TreeError> {
+        let (pages, meta) = self.pages.as_ref().zip(self.meta).ok_or_else(|| self.missing())?;
+        let path = self.folder.join("data.mdb");
+        let file = pages.file.try_clone().map_err(|error| failed("open", &path, &error))?;
+        Ok((Pages { file, page_bytes: pages.page_bytes }, meta, self.sums.clone()))
+    }
+
+    /// Makes the file for a `data.mdb` that came from elsewhere, with the sums that were found in it.
+    pub fn make(folder: &Path, meta: &Meta, sums: &[(u32, u32)]) -> Result<(), TreeError> {
+        let path = folder.join("checksums");
+        let bytes = [&header()[..], &encode_batch(meta, sums)].concat();
+        let made = File::create(&path).and_then(|mut file| {
+            file.write_all(&bytes)?;
+            file.sync_all()
+        });
+        made.map_err(|error| failed("write", &path, &error))
+    }
+
+    /// The folder was given another name.
+    pub fn moved(&mut self, folder: &Path) {
+        self.folder = folder.to_path_buf();
+    }
+
     /// Brings the file up to date and syncs it.
     pub fn flush(&mut self) -> Result<(), TreeError> {
         let Some(meta) = self.meta.filter(|_| !self.unlogged.is_empty()) else { return Ok(()) };
@@ -564,7 +589,7 @@ fn root_in(leaf: &[u8], number: u64, name: &[u8]) -> Option<u64> {
 }
 
 /// Adds the pages that a page leads to. `None` if it is no page of a tree.
-fn children(bytes: &[u8], number: u64, below: &mut Vec<u64>) -> Option<()> {
+pub fn children(bytes: &[u8], number: u64, below: &mut Vec<u64>) -> Option<()> {
     match page::read(bytes, number)? {
         Page::Branch(nodes) => {
             for index in 0..nodes.len() {
@@ -585,7 +610,7 @@ fn children(bytes: &[u8], number: u64, below: &mut Vec<u64>) -> Option<()> {
 }
 
 /// Never 0, which stands for none.
-fn sum_of(bytes: &[u8]) -> u32 {
+pub fn sum_of(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes).max(1)
 }
 
@@ -616,6 +641,6 @@ fn batch_at(bytes: &[u8]) -> Option<&[u8]> {
     (whole && crc32c::crc32c_append(crc32c::crc32c(&bytes[..4]), rest) == crc).then_some(rest)
 }
 
-fn failed(what: &str, path: &Path, error: &std::io::Error) -> TreeError {
+pub fn failed(what: &str, path: &Path, error: &std::io::Error) -> TreeError {
     TreeError(format!("cannot {what} {}: {error}", path.display()))
 }

@@ -20,17 +20,20 @@
 
 mod batch;
 mod checksums;
+mod copy;
 mod page;
 mod salvage;
 
 pub use batch::{Batch, State};
 pub use checksums::WHAT_TO_DO;
+pub use copy::{Copied, Pinned, Scanned, scan};
 pub use salvage::Salvage;
 
 use super::Interrupt;
 use super::order::{self, LONGEST_PLAIN, SHORTENED};
 use crate::base::blob::{Blob, Head};
 use crate::base::ids::Lsn;
+use arc_swap::ArcSwap;
 use checksums::{Checksums, Opening};
 use heed::types::Bytes;
 use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, RoTxn, RwTxn, WithoutTls};
@@ -38,7 +41,7 @@ use parking_lot::Mutex;
 use std::fs::File;
 use std::io::Read;
 use std::ops::{Bound, ControlFlow};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -110,6 +113,8 @@ pub struct Environment {
     garbage: Rows,
     meta: Rows,
     checksums: Mutex<Checksums>,
+    /// Its folder; LMDB knows it by the name it had when it was opened.
+    path: ArcSwap<PathBuf>,
     /// All pages were checked: nobody need look again.
     all_checked: AtomicBool,
 }
@@ -174,6 +179,7 @@ impl Environment {
             garbage,
             meta,
             checksums: Mutex::new(checksums),
+            path: ArcSwap::from_pointee(path.to_path_buf()),
             all_checked,
         };
         if opening == Opening::New {
@@ -280,15 +286,21 @@ impl Environment {
 
     /// Reads the whole file once, or until `stop` is set.
     pub fn read_through(&self, stop: &AtomicBool) -> std::io::Result<()> {
-        let mut file = std::fs::File::open(self.env.path().join("data.mdb"))?;
+        let mut file = File::open(self.path().join("data.mdb"))?;
         let mut buffer = vec![0; 1 << 20];
         while !stop.load(Ordering::Acquire) && file.read(&mut buffer)? > 0 {}
         Ok(())
     }
 
     /// Its folder.
-    pub fn path(&self) -> &Path {
-        self.env.path()
+    pub fn path(&self) -> Arc<PathBuf> {
+        self.path.load_full()
+    }
+
+    /// Its folder was given another name. Nothing is written to it meanwhile.
+    pub fn moved(&self, path: &Path) {
+        self.checksums.lock().moved(path);
+        self.path.store(Arc::new(path.to_path_buf()));
     }
 
     /// Bytes of the file that hold nothing and will be written before the file grows, about.

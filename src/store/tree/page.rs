@@ -1,5 +1,5 @@
 //! The pages of an LMDB file, as bytes: enough of the format to find a page's children, so that each can be checked against its
-//! checksum before LMDB follows it. Never writes.
+//! checksum before LMDB follows it, and to number them anew in a copy.
 //!
 //! ```text
 //! page     number (8) · - (2) · flags (2) · lower (2) · upper (2) · then, on branches and leaves, (lower - 16) / 2 offsets of nodes
@@ -68,12 +68,12 @@ impl Meta {
 
     /// Root of the tree of free pages, if there are any.
     pub fn free_root(&self) -> Option<u64> {
-        root_of(&self.0[HEADER + 24..])
+        root_of(&self.0[META_FREE..])
     }
 
     /// Root of the main tree, whose rows are the named trees.
     pub fn main_root(&self) -> Option<u64> {
-        root_of(&self.0[HEADER + 24 + TREE_BYTES..])
+        root_of(&self.0[META_MAIN..])
     }
 
     /// The same state, as if an earlier transaction had written it: what stands in the other slot of a repaired file.
@@ -83,10 +83,41 @@ impl Meta {
         earlier
     }
 
+    /// The last page of the file that was used.
+    pub fn last_page(&self) -> u64 {
+        self.u64(META_LAST)
+    }
+
+    /// What stands in slot `slot` of a copy: without free pages, the main tree's root and the last page being these. Slot 0 is of
+    /// before the first transaction, slot 1 of the first.
+    pub fn of_copy(&self, slot: u64, main_root: Option<u64>) -> Meta {
+        let mut meta = *self;
+        for (tree, root) in [(META_FREE, None), (META_MAIN, main_root)] {
+            if root.is_none() {
+                meta.0[tree + 6..tree + TREE_BYTES].fill(0); // depth and counts
+            }
+            meta.put(tree + TREE_BYTES - 8, root.unwrap_or(NO_PAGE));
+        }
+        meta.put(0, slot);
+        meta.put(META_LAST, main_root.unwrap_or(1));
+        meta.put(META_LAST + 8, slot);
+        meta
+    }
+
+    fn put(&mut self, at: usize, number: u64) {
+        self.0[at..at + 8].copy_from_slice(&number.to_le_bytes());
+    }
+
     fn u64(&self, at: usize) -> u64 {
         u64_at(&self.0, at).unwrap_or(0)
     }
 }
+
+/// Where the trees and the last page stand in a meta page.
+const META_FREE: usize = HEADER + 24;
+const META_MAIN: usize = META_FREE + TREE_BYTES;
+const META_LAST: usize = META_MAIN + TREE_BYTES;
+const _: () = assert!(META_LAST + 16 == Meta::BYTES);
 
 fn root_of(tree: &[u8]) -> Option<u64> {
     u64_at(tree, TREE_BYTES - 8).filter(|root| *root != NO_PAGE)
@@ -195,6 +226,49 @@ impl<'a> Nodes<'a> {
         }
         self.page.get(usize::from(u16_at(self.page, HEADER + index * 2)?)..)
     }
+}
+
+/// Gives a page, or the run of pages that begins with it, another number.
+pub fn set_number(page: &mut [u8], number: u64) -> Option<()> {
+    set_u64(page, 0, number)
+}
+
+/// Changes the page a branch's node leads to.
+pub fn set_child(page: &mut [u8], index: usize, number: u64) -> Option<()> {
+    let at = node_at(page, index)?;
+    page.get_mut(at..at + 6)?.copy_from_slice(&number.to_le_bytes()[..6]);
+    Some(())
+}
+
+/// Changes the number of the page that the data of a leaf's node begins at.
+pub fn set_overflow(page: &mut [u8], index: usize, number: u64) -> Option<()> {
+    set_u64(page, data_at(page, index)?, number)
+}
+
+/// Changes the root of the named tree in a leaf's node.
+pub fn set_root(page: &mut [u8], index: usize, number: u64) -> Option<()> {
+    set_u64(page, data_at(page, index)? + TREE_BYTES - 8, number)
+}
+
+/// Clears what a branch or leaf has between its offsets and its nodes: what was deleted there.
+pub fn clear_hole(page: &mut [u8]) -> Option<()> {
+    let (lower, upper) = (usize::from(u16_at(page, 12)?), usize::from(u16_at(page, 14)?));
+    page.get_mut(lower..upper)?.fill(0);
+    Some(())
+}
+
+fn set_u64(page: &mut [u8], at: usize, number: u64) -> Option<()> {
+    page.get_mut(at..at + 8)?.copy_from_slice(&number.to_le_bytes());
+    Some(())
+}
+
+fn node_at(page: &[u8], index: usize) -> Option<usize> {
+    u16_at(page, HEADER + index * 2).map(usize::from)
+}
+
+fn data_at(page: &[u8], index: usize) -> Option<usize> {
+    let node = node_at(page, index)?;
+    Some(node + NODE_HEADER + usize::from(u16_at(page, node + 6)?))
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
