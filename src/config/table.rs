@@ -250,7 +250,8 @@ pub const PARAMETERS: &[Parameter] = &[
     row("replica-announce-port", PORT, "0").alias("slave-announce-port").effective(),
     row("min-replicas-to-write", COUNT, "0").alias("min-slaves-to-write").effective(),
     row("min-replicas-max-lag", COUNT, "10").alias("min-slaves-max-lag").effective(),
-    row("repl-backlog-size", SOME_BYTES, "1mb").effective(),
+    // On disk and for replicas that come back: a minute of a busy primary is some hundred megabytes.
+    row("repl-backlog-size", SOME_BYTES, "1gb").effective(),
     row("repl-backlog-ttl", LONG_COUNT, "3600"),
     row("repl-disable-tcp-nodelay", Bool, "no"),
     row("repl-diskless-load", Word(&["disabled", "on-empty-db", "swapdb"]), "disabled"),

@@ -8,7 +8,8 @@
 use super::storage::{ReadError, Storage};
 use super::wire::Plan;
 use crate::base::ids::{Lsn, PartitionId, Point};
-use crate::store::journal::visit_sections;
+use crate::store::journal::{Place, visit_sections};
+use std::collections::BTreeMap;
 
 /// Bytes of the journal looked through at a time.
 const LOOK_BYTES: usize = 1 << 20;
@@ -25,34 +26,29 @@ pub fn plan(theirs: Point, ours: Point, kept: Option<u32>) -> Plan {
     }
 }
 
-/// The chain of a transaction, and a position of the journal from which on everything behind it is found; none if the journal
-/// does not reach back so far, or not up to it.
-pub fn chain_at(
+/// For each transaction, each of another partition, where the one behind it stands and its own chain; none if the journal does not
+/// reach back so far, or not up to it.
+pub fn places(
     storage: &dyn Storage,
-    partition: PartitionId,
-    lsn: Lsn,
-) -> Result<Option<(u32, u64)>, ReadError> {
-    // Before the point is read: what is committed afterwards stands behind it.
+    wanted: &[(PartitionId, Lsn)],
+) -> Result<BTreeMap<PartitionId, Place>, ReadError> {
+    // Before the points are read: what is committed afterwards stands behind it.
     let written = *storage.written().borrow();
-    let point = storage.point(partition);
-    if lsn > point.lsn {
-        return Ok(None);
+    let (mut found, mut older) = (BTreeMap::new(), Vec::new());
+    for (id, lsn) in wanted {
+        let point = storage.point(*id);
+        if *lsn == point.lsn {
+            found.insert(*id, Place { position: written, previous: point.chain });
+        } else if *lsn < point.lsn {
+            older.push((*id, *lsn));
+        }
     }
-    if lsn == point.lsn {
-        return Ok(Some((point.chain, written)));
+    if !older.is_empty() {
+        storage.write_out().map_err(ReadError::Failed)?; // what is committed may not be written yet
+        for ((id, _), place) in older.iter().zip(storage.locate(&older)?) {
+            found.extend(place.map(|place| (*id, place)));
+        }
     }
-    let Some(position) = storage.locate(&[(partition, lsn)])?[0] else { return Ok(None) };
-    let mut found = None;
-    let mut records = storage.records(position);
-    while found.is_none()
-        && records.read(written, LOOK_BYTES, &mut |position, payload| {
-            let _ = visit_sections(payload, |head, _| {
-                if head.partition == partition && head.lsn.0 == lsn.0 + 1 {
-                    found = found.or(Some((head.previous, position)));
-                }
-            });
-        })?
-    {}
     Ok(found)
 }
 

@@ -10,6 +10,7 @@
 pub mod assignment;
 pub mod catch_up;
 pub mod links;
+pub mod local;
 pub mod primary;
 pub mod progress;
 pub mod replica;

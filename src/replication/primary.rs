@@ -6,7 +6,7 @@
 //! - a partition's records are sent in order and each once; its snapshot takes place of what the journal has no more;
 //! - a follower counts for a partition from when it has all that acknowledged positions stand for.
 
-use super::catch_up::{chain_at, plan};
+use super::catch_up::{places, plan};
 use super::progress::LinkId;
 use super::storage::{Outgoing, ReadError, Records};
 use super::wire::{
@@ -15,7 +15,7 @@ use super::wire::{
 };
 use super::{LinkError, Node};
 use crate::base::ids::{Lsn, PartitionId, Point};
-use crate::store::journal::{put_number, visit_sections};
+use crate::store::journal::{Place, put_number, visit_sections};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -282,22 +282,23 @@ impl<W: AsyncWrite + Unpin> Sender<'_, W> {
             let mut feed = self.feed.lock();
             (std::mem::take(&mut feed.asked), std::mem::take(&mut feed.questions))
         };
+        let wanted: Vec<_> = asked.iter().map(|(id, point)| (*id, point.lsn)).collect();
+        let known = places(&*self.node.storage, &wanted)?;
         for (id, theirs) in asked {
-            let plan = self.begin(id, theirs)?;
+            let plan = self.begin(id, theirs, known.get(&id).copied());
             put_message(out, &Message::Plan(id, plan));
         }
         for (id, lsn) in questions {
-            let chain = chain_at(&*self.node.storage, id, lsn)?.map(|(chain, _)| chain);
+            let chain = places(&*self.node.storage, &[(id, lsn)])?.get(&id).map(|place| place.previous);
             put_message(out, &Message::Chain(id, lsn, chain));
         }
         Ok(())
     }
 
     /// Decides how the follower gets a partition, and begins to stream it if that is how.
-    fn begin(&mut self, id: PartitionId, theirs: Point) -> Result<Plan, LinkError> {
-        let kept = chain_at(&*self.node.storage, id, theirs.lsn)?;
-        let plan = plan(theirs, self.node.storage.point(id), kept.map(|(chain, _)| chain));
-        if let (Plan::Stream, Some((_, position))) = (plan, kept) {
+    fn begin(&mut self, id: PartitionId, theirs: Point, place: Option<Place>) -> Plan {
+        let plan = plan(theirs, self.node.storage.point(id), place.map(|place| place.previous));
+        if let (Plan::Stream, Some(Place { position, .. })) = (plan, place) {
             let cursor = self.cursor.as_ref().map_or(u64::MAX, |cursor| cursor.position());
             if position < cursor {
                 self.cursor = Some(self.node.storage.records(position));
@@ -307,7 +308,7 @@ impl<W: AsyncWrite + Unpin> Sender<'_, W> {
             let highest = feed.highest;
             feed.joining.insert(id, highest.max(position));
         }
-        Ok(plan)
+        plan
     }
 
     /// Puts records of the partitions that stream into a batch, if the follower has room for it.

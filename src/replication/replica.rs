@@ -352,7 +352,7 @@ impl Follower<'_> {
         for payload in first.into_iter().chain(batch.records()) {
             position = self.apply(payload).await?.max(position);
         }
-        self.node.storage.flush(position).map_err(LinkError::Storage)?;
+        self.node.storage.flush(position).await.map_err(LinkError::Storage)?;
         let mut outbox = self.outbox.lock();
         if batch.number != outbox.journaled + 1 {
             return Err(LinkError::Protocol("a batch is missing".into()));

@@ -3,6 +3,7 @@
 use super::wire::Offer;
 use crate::base::ids::{Lsn, PartitionId, Point};
 use crate::store::ApplyError;
+use crate::store::journal::Place;
 use async_trait::async_trait;
 use std::io;
 use std::sync::Arc;
@@ -45,7 +46,7 @@ pub trait Outgoing: Send + Sync {
 
 /// A snapshot on its way in.
 #[async_trait]
-pub trait Incoming: Send {
+pub trait Incoming: Send + Sync {
     /// How much of it is there: where to go on.
     fn offset(&self) -> u64;
 
@@ -84,11 +85,14 @@ pub trait Storage: Send + Sync + 'static {
     /// Tells up to which position the journal is on disk.
     fn synced(&self) -> watch::Receiver<u64>;
 
+    /// Writes to the journal all that is committed.
+    fn write_out(&self) -> Result<(), String>;
+
     /// Where the journal begins.
     fn oldest(&self) -> u64;
 
-    /// For each a position from which on the journal has all of the partition's records behind the given one, if it has them.
-    fn locate(&self, wanted: &[(PartitionId, Lsn)]) -> Result<Vec<Option<u64>>, ReadError>;
+    /// Where the transaction behind each of these stands in the journal, if it has it. Each is of another partition.
+    fn locate(&self, wanted: &[(PartitionId, Lsn)]) -> Result<Vec<Option<Place>>, ReadError>;
 
     /// Reads the journal from `position` on.
     fn records(&self, position: u64) -> Box<dyn Records>;
@@ -100,7 +104,7 @@ pub trait Storage: Send + Sync + 'static {
     fn apply(&self, payload: &[u8]) -> Result<u64, ApplyError>;
 
     /// Writes the journal up to `position`, so that the end of the process loses none of it.
-    fn flush(&self, position: u64) -> Result<(), String>;
+    async fn flush(&self, position: u64) -> Result<(), String>;
 
     /// Makes a snapshot of a partition, or gives one that was made a moment ago.
     async fn take_snapshot(&self, partition: PartitionId) -> Result<Arc<dyn Outgoing>, String>;

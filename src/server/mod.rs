@@ -9,6 +9,7 @@ pub mod housekeeping;
 pub mod listener;
 mod listening;
 pub mod names;
+pub mod peer;
 pub mod runtime;
 mod stream;
 pub mod sweep;

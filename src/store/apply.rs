@@ -1,6 +1,6 @@
 //! What a replica does with its primary's records, and what a primary says of its own.
 
-use super::journal::{self, CursorError, JournalError, Section};
+use super::journal::{self, CursorError, JournalError, Place, Section};
 use super::partition::Partition;
 use super::partition::Prior;
 use super::record::Operation;
@@ -139,8 +139,19 @@ impl Store {
         self.journal.as_ref().map_or(0, journal::Journal::written)
     }
 
-    /// Where readers of the journal find what is behind these transactions, if it has it all.
-    pub fn locate(&self, wanted: &[(PartitionId, Lsn)]) -> Result<Vec<Option<u64>>, CursorError> {
+    /// Writes to the journal all that is committed, so that the end of the process loses none of it.
+    pub fn write_out(&self) -> Result<(), Interrupt> {
+        let Some(journal) = &self.journal else { return Ok(()) };
+        journal.write(journal.appended()).map_err(|error| Interrupt::Storage(error.0))
+    }
+
+    /// Where the journal begins.
+    pub fn oldest_journal_position(&self) -> u64 {
+        self.journal.as_ref().map_or(0, journal::Journal::oldest)
+    }
+
+    /// Where the transaction behind each of these stands in the journal, each of another partition.
+    pub fn locate(&self, wanted: &[(PartitionId, Lsn)]) -> Result<Vec<Option<Place>>, CursorError> {
         let Some(journal) = &self.journal else { return Ok(vec![None; wanted.len()]) };
         journal.locate(wanted, |id| self.partitions[usize::from(id.0)].lock().history_start)
     }

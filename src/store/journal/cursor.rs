@@ -137,28 +137,37 @@ fn read_some(file: &File, buffer: &mut [u8], offset: u64) -> std::io::Result<usi
     Ok(len)
 }
 
-/// The first transaction that a stretch of the journal has of each partition, and its position.
-pub type Firsts = BTreeMap<PartitionId, (Lsn, u64)>;
+/// A transaction in the journal: its position, and the chain of the one before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Where its record stands.
+    pub position: u64,
+    /// What its history leads to before it.
+    pub previous: u32,
+}
 
 /// Bytes looked through at a time.
 const LOOK_BYTES: usize = 1 << 20;
 
-/// The first transactions at or behind `floor(partition)` in the segment that begins at `start` and ends at `end`.
-pub fn firsts(
+/// Finds transactions in the segment that begins at `start` and ends at `end`: of each partition in `wanted`, the one with this
+/// LSN, unless it stands before `floor(partition)`. Takes what it finds out of `wanted`.
+pub fn find(
     folder: &Path,
     start: u64,
     end: u64,
     floor: impl Fn(PartitionId) -> u64,
-) -> Result<Firsts, CursorError> {
-    let mut found = Firsts::new();
+    wanted: &mut BTreeMap<PartitionId, Lsn>,
+    found: &mut BTreeMap<PartitionId, Place>,
+) -> Result<(), CursorError> {
     let mut cursor = Cursor::new(folder, start);
     while cursor.read(end, LOOK_BYTES, &mut |position, payload| {
         // What has not the form of a record is found by whoever reads it.
         let _ = visit_sections(payload, |head, _| {
-            if position >= floor(head.partition) {
-                found.entry(head.partition).or_insert((head.lsn, position));
+            if wanted.get(&head.partition) == Some(&head.lsn) && position >= floor(head.partition) {
+                wanted.remove(&head.partition);
+                found.insert(head.partition, Place { position, previous: head.previous });
             }
         });
     })? {}
-    Ok(found)
+    Ok(())
 }

@@ -29,7 +29,7 @@ mod salvage;
 mod segment;
 mod writer;
 
-pub use cursor::{Cursor, CursorError};
+pub use cursor::{Cursor, CursorError, Place};
 pub use reader::{Record, Recovered, read_all};
 pub use record::{
     Section, SectionHead, decode_mark, decode_payload, encode_section, put_mark, put_number, visit_sections,

@@ -1,6 +1,6 @@
 //! Appends, writes and syncs.
 
-use super::cursor::{self, Cursor, CursorError};
+use super::cursor::{self, Cursor, CursorError, Place};
 use super::record::put_mark;
 use super::segment::{self, HEADER_BYTES};
 use super::{JournalError, Recovered};
@@ -551,35 +551,38 @@ impl Journal {
         self.written.load(Ordering::Acquire)
     }
 
+    /// Position of the first record that is kept.
+    pub fn oldest(&self) -> u64 {
+        self.first_segment.load(Ordering::Acquire)
+    }
+
     /// A reader that stands at `position`.
     pub fn cursor(&self, position: u64) -> Cursor {
         Cursor::new(&self.folder, position)
     }
 
-    /// For each of `wanted` a position from which on the journal has all of the partition's transactions behind that one, if it
-    /// has them. What stands before `floor(partition)` is of another history.
+    /// Where the transaction behind each of `wanted` stands, if the journal has it. What stands before `floor(partition)` is of another history.
     pub fn locate(
         &self,
         wanted: &[(PartitionId, Lsn)],
         floor: impl Fn(PartitionId) -> u64,
-    ) -> Result<Vec<Option<u64>>, CursorError> {
-        let mut found = vec![None; wanted.len()];
+    ) -> Result<Vec<Option<Place>>, CursorError> {
+        let mut left: BTreeMap<PartitionId, Lsn> =
+            wanted.iter().map(|(id, lsn)| (*id, Lsn(lsn.0 + 1))).collect();
+        debug_assert_eq!(left.len(), wanted.len(), "each partition once");
+        let mut found = BTreeMap::new();
         let mut end = self.written();
         for start in segment::list(&self.folder).map_err(CursorError::Failed)?.into_iter().rev() {
-            if found.iter().all(Option::is_some) {
+            if left.is_empty() {
                 break;
             }
-            let firsts = match cursor::firsts(&self.folder, start, end, &floor) {
+            match cursor::find(&self.folder, start, end, &floor, &mut left, &mut found) {
                 Err(CursorError::Gone) => break, // dropped since it was listed, and all before it
-                firsts => firsts?,
-            };
-            for (place, (partition, lsn)) in found.iter_mut().zip(wanted) {
-                let first = firsts.get(partition).filter(|(first, _)| first.0 <= lsn.0 + 1);
-                *place = place.or(first.map(|(_, position)| *position));
+                done => done?,
             }
             end = start;
         }
-        Ok(found)
+        Ok(wanted.iter().map(|(id, _)| found.get(id).copied()).collect())
     }
 
     /// `tell` is called with the durable position after each sync.
@@ -811,21 +814,21 @@ mod tests {
         assert!(segment::list(folder.path()).expect("lists").len() > 5);
         assert_eq!(read(&mut journal.cursor(0), journal.written()), (1..=30).collect::<Vec<_>>());
         let id = PartitionId(0);
-        let wanted = [(id, Lsn(0)), (id, Lsn(17)), (id, Lsn(29)), (PartitionId(1), Lsn(4))];
-        let found = journal.locate(&wanted, |_| 0).expect("looks");
-        assert_eq!((found[0], found[3]), (Some(0), None));
-        for (place, lsn) in [(found[1], 18), (found[2], 30)] {
-            let mut cursor = journal.cursor(place.expect("it has them"));
-            let behind = read(&mut cursor, journal.written());
-            assert!(behind.contains(&lsn) && behind.len() < 30 && behind.ends_with(&[30]));
+        let locate = |lsn, floor| journal.locate(&[(id, Lsn(lsn))], |_| floor).expect("looks")[0];
+        assert_eq!(locate(0, 0), Some(Place { position: 0, previous: 0 }));
+        assert_eq!((locate(30, 0), locate(31, 0)), (None, None));
+        assert_eq!(journal.locate(&[(PartitionId(1), Lsn(4)), (id, Lsn(3))], |_| 0).expect("looks")[0], None);
+        for lsn in 0..30 {
+            let place = locate(lsn, 0).expect("it is there");
+            assert_eq!(read(&mut journal.cursor(place.position), journal.written())[0], lsn + 1);
         }
-        let floor = found[2].expect("it has them");
-        assert_eq!(journal.locate(&[(id, Lsn(17))], |_| floor).expect("looks"), [None]);
+        let floor = locate(29, 0).expect("it is there").position;
+        assert_eq!((locate(17, floor), locate(29, floor).is_some()), (None, true));
 
         journal.pin(1, Some(floor));
         journal.drop_before(u64::MAX).expect("drops");
         assert!(matches!(journal.cursor(0).read(floor, 100, &mut |_, _| ()), Err(CursorError::Gone)));
-        assert_eq!(journal.locate(&[(id, Lsn(29)), (id, Lsn(0))], |_| 0).expect("looks")[1], None);
+        assert_eq!(journal.locate(&[(id, Lsn(0))], |_| 0).expect("looks"), [None]);
         assert!(read(&mut journal.cursor(floor), journal.written()).ends_with(&[30]));
     }
 
