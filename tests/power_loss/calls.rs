@@ -6,18 +6,20 @@
 //! the files with what was seen.
 //!
 //! Not seen: `fallocate` (it reserves space behind a file's end and changes nothing that can be read) and what LMDB maps into
-//! memory to write to it, its lock file, which means nothing to the next start.
+//! memory to write to it, its lock file, which means nothing to the next start. `renameat2` is a system call without a function
+//! of its own here: that two folders have exchanged their names is seen when their folder is synced, before which nothing happens.
 
 #![expect(unsafe_code, reason = "these are C functions, called with C's pointers")]
 
-use crate::disk::{Bytes, Disk, Event, Node};
+use crate::disk::{Bytes, Disk, Event, Node, State};
 use libc::{
     O_CREAT, O_DSYNC, O_SYNC, O_TRUNC, c_char, c_int, c_long, c_uint, c_void, iovec, mode_t, off_t, size_t,
     ssize_t,
 };
 use std::collections::HashMap;
-use std::ffi::{CStr, OsStr};
+use std::ffi::{CStr, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, RwLock};
@@ -229,10 +231,34 @@ fn sync(descriptor: c_int, call: c_long) -> c_int {
     let done = real();
     if done == 0 {
         let (node, folder) = (open.node, open.node);
-        let event = if open.is_folder { Event::SyncFolder { folder } } else { Event::Sync { file: node } };
+        let event = if open.is_folder {
+            see_exchanges(&open.disk, &mut state, folder, descriptor);
+            Event::SyncFolder { folder }
+        } else {
+            Event::Sync { file: node }
+        };
         open.disk.tell(&mut state, event);
     }
     done
+}
+
+/// Tells which folders in `folder` have exchanged their names.
+fn see_exchanges(disk: &Disk, state: &mut State, folder: Node, descriptor: c_int) {
+    let path = std::fs::read_link(format!("/proc/self/fd/{descriptor}")).expect("it is open");
+    for (name, node) in state.names_in(folder).clone() {
+        let Ok(data) = std::fs::metadata(path.join(&name)).map(|data| data.ino()) else { continue };
+        let is_there = |(_, other): &(&OsString, &Node)| state.inodes.get(&data) == Some(*other);
+        let found = state.folders[&folder].iter().find(is_there).map(|(name, node)| (name.clone(), *node));
+        // Which of the two is found first does not matter; afterwards both are where they should be.
+        if let Some((other, there)) = found.filter(|(_, there)| *there != node && state.names[node].1) {
+            state.names_in(folder).insert(name.clone(), there);
+            state.names_in(folder).insert(other.clone(), node);
+            state.names[there].0.clone_from(&name);
+            state.names[node].0.clone_from(&other);
+            disk.tell(state, Event::Exchange { folder, names: (name, other) });
+            return;
+        }
+    }
 }
 
 /// `fdatasync` of the C library.
@@ -261,6 +287,8 @@ pub extern "C" fn mkdir(path: *const c_char, mode: mode_t) -> c_int {
         let (folder, name) = state.folder_of(&below).expect("it is in a folder");
         let node = state.make(&name, true);
         state.names_in(folder).insert(name.clone(), node);
+        let inode = std::fs::metadata(disk.root().join(below)).expect("it was made").ino();
+        state.inodes.insert(inode, node);
         disk.tell(&mut state, Event::Link { folder, name, node });
     }
     done
@@ -324,11 +352,16 @@ pub extern "C" fn rename(from: *const c_char, to: *const c_char) -> c_int {
     if done == 0 {
         let (folder, from) = state.folder_of(&below).expect("it was in a folder");
         let (to_folder, to) = state.folder_of(&below_to).expect("it is in a folder");
-        assert_eq!(folder, to_folder, "the simulated disk knows renames within a folder only");
         let node = state.names_in(folder).remove(&from).expect("it had a name");
-        state.names_in(folder).insert(to.clone(), node);
+        state.names_in(to_folder).insert(to.clone(), node);
         state.names[node].0.clone_from(&to);
-        disk.tell(&mut state, Event::Rename { folder, from, to });
+        if folder == to_folder {
+            disk.tell(&mut state, Event::Rename { folder, from, to });
+        } else {
+            // Folders know nothing of each other: after a power loss it may stand in both, or in neither.
+            disk.tell(&mut state, Event::Link { folder: to_folder, name: to, node });
+            disk.tell(&mut state, Event::Unlink { folder, name: from });
+        }
     }
     done
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -33,6 +34,8 @@ pub enum Event {
     Unlink { folder: Node, name: OsString },
     /// A name became another one in the same folder, in one step.
     Rename { folder: Node, from: OsString, to: OsString },
+    /// Two folders in the same folder exchanged their names, in one step.
+    Exchange { folder: Node, names: (OsString, OsString) },
     /// Bytes were written; `durable` if the file was opened so that they are on disk when the call returns.
     Write { file: Node, offset: u64, bytes: Bytes, durable: bool },
     /// A file was cut or grew.
@@ -96,6 +99,8 @@ pub struct State {
     pub events: Vec<Event>,
     /// Names now.
     pub folders: BTreeMap<Node, BTreeMap<OsString, Node>>,
+    /// The kernel's numbers of folders.
+    pub inodes: BTreeMap<u64, Node>,
 }
 
 impl Disk {
@@ -204,6 +209,7 @@ fn take_in(state: &mut State, path: &Path, name: OsString) -> Node {
             names.insert(entry, child);
         }
         state.folders.insert(node, names.clone());
+        state.inodes.insert(std::fs::metadata(path).expect("a folder").ino(), node);
         state.base[node] = Content::Folder(names);
     } else {
         state.base[node] = Content::File(std::fs::read(path).expect("a file"));

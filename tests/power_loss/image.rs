@@ -7,7 +7,7 @@
 //!   that), or a page of 4 KiB.
 //! - **Length.** That of the last sync, or any length the file had since then, whether its bytes are there or not: what is missing
 //!   reads as zeros.
-//! - **Names.** Creations, renames and removals in a folder happen in order; those before the folder's last sync are there, and of
+//! - **Names.** Creations, renames, exchanges and removals in a folder happen in order; those before the folder's last sync are there, and of
 //!   those that came later the first few, any number. Folders know nothing of each other. A sync of a new file does not
 //!   make its name durable. (Linux's usual file systems promise more; POSIX does not.)
 //! - Lock files of LMDB hold anything.
@@ -75,6 +75,7 @@ enum NameChange<'a> {
     Link(&'a OsString, Node),
     Unlink(&'a OsString),
     Rename(&'a OsString, &'a OsString),
+    Exchange(&'a OsString, &'a OsString),
 }
 
 #[derive(Default)]
@@ -87,6 +88,8 @@ struct Builder<'a> {
     state: &'a State,
     files: BTreeMap<Node, FileChanges<'a>>,
     folders: BTreeMap<Node, FolderChanges<'a>>,
+    /// What stands in two folders is the same in both.
+    built: BTreeMap<Node, Image>,
     loss: Loss,
     random: StdRng,
 }
@@ -94,7 +97,14 @@ struct Builder<'a> {
 /// What is on the disk after the first `events` events and a loss of this kind; what is left to chance comes from `seed`.
 pub fn after(state: &State, events: usize, loss: Loss, seed: u64) -> Image {
     let random = StdRng::seed_from_u64(seed);
-    let mut builder = Builder { state, files: BTreeMap::new(), folders: BTreeMap::new(), loss, random };
+    let mut builder = Builder {
+        state,
+        files: BTreeMap::new(),
+        folders: BTreeMap::new(),
+        built: BTreeMap::new(),
+        loss,
+        random,
+    };
     state.events[..events].iter().for_each(|event| builder.sort_in(event));
     builder.node(ROOT)
 }
@@ -122,6 +132,7 @@ impl<'a> Builder<'a> {
             Event::Link { folder, name, node } => self.name(*folder, NameChange::Link(name, *node)),
             Event::Unlink { folder, name } => self.name(*folder, NameChange::Unlink(name)),
             Event::Rename { folder, from, to } => self.name(*folder, NameChange::Rename(from, to)),
+            Event::Exchange { folder, names: (a, b) } => self.name(*folder, NameChange::Exchange(a, b)),
             Event::SyncFolder { folder } => {
                 let folder = self.folders.entry(*folder).or_default();
                 folder.durable = folder.changes.len();
@@ -136,6 +147,15 @@ impl<'a> Builder<'a> {
     }
 
     fn node(&mut self, node: Node) -> Image {
+        if let Some(built) = self.built.get(&node) {
+            return built.clone();
+        }
+        let image = self.build(node);
+        self.built.insert(node, image.clone());
+        image
+    }
+
+    fn build(&mut self, node: Node) -> Image {
         if !self.state.names[node].1 {
             return Image::File(self.file(node));
         }
@@ -162,6 +182,11 @@ impl<'a> Builder<'a> {
                 NameChange::Rename(from, to) => {
                     let node = names.remove(*from).expect("names change in order");
                     names.insert((*to).clone(), node);
+                }
+                NameChange::Exchange(a, b) => {
+                    let nodes = (names[*a], names[*b]);
+                    names.insert((*a).clone(), nodes.1);
+                    names.insert((*b).clone(), nodes.0);
                 }
             }
         }

@@ -15,6 +15,7 @@ mod calls;
 mod disk;
 mod history;
 mod image;
+mod snapshots;
 mod tree;
 mod workload;
 

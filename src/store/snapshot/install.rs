@@ -113,7 +113,7 @@ impl Store {
         let partition = recovery::open_partition(id, environment, databases as u16)?;
         crash_point::pass("install-state-written");
         let place = self.snapshots.tree_folder(id)?;
-        let keep = Keep::note(&place, keep_old)?;
+        let keep = Keep::note(self.snapshots.folder()?, &place, keep_old)?;
         if self.point(id) != before {
             return Err(SnapshotError::Busy(format!("partition {id} was written to meanwhile")));
         }

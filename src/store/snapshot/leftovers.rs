@@ -7,7 +7,8 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// The file in a tree's folder that says where the tree goes when another takes its place: the path, then its CRC-32C (4).
+/// The file in a tree's folder that says where the tree goes when another takes its place: the path, from the data folder on if it
+/// is below that, then its CRC-32C (4).
 const KEEP: &str = "keep";
 
 /// A tree that is kept when another takes its place.
@@ -17,11 +18,11 @@ pub struct Keep {
 
 impl Keep {
     /// Notes that the tree in `folder` is to go to `to`, or nowhere.
-    pub fn note(folder: &Path, to: Option<&Path>) -> Result<Option<Keep>, SnapshotError> {
+    pub fn note(data: &Path, folder: &Path, to: Option<&Path>) -> Result<Option<Keep>, SnapshotError> {
         forget(folder)?;
         let Some(to) = to else { return Ok(None) };
         let path = folder.join(KEEP);
-        let bytes = to.as_os_str().as_bytes();
+        let bytes = to.strip_prefix(data).unwrap_or(to).as_os_str().as_bytes();
         let noted = File::create(&path).and_then(|mut file| {
             file.write_all(&[bytes, &crc32c::crc32c(bytes).to_be_bytes()].concat())?;
             file.sync_all()?;
@@ -39,17 +40,18 @@ impl Keep {
     }
 
     /// Where the tree in this folder is to go, if that was noted.
-    fn read(folder: &Path) -> Option<Keep> {
+    fn read(data: &Path, folder: &Path) -> Option<Keep> {
         let bytes = std::fs::read(folder.join(KEEP)).ok()?;
         let (path, crc) = bytes.split_last_chunk::<4>()?;
-        (crc32c::crc32c(path).to_be_bytes() == *crc).then(|| Keep { to: OsStr::from_bytes(path).into() })
+        (crc32c::crc32c(path).to_be_bytes() == *crc).then(|| Keep { to: data.join(OsStr::from_bytes(path)) })
     }
 }
 
-/// Moves a tree aside to where it is to be kept.
-pub fn put_aside(from: &Path, to: &Path) -> std::io::Result<()> {
+/// Moves a tree from where it stands aside to where it is to be kept, or beside that if something is there.
+fn put_aside(from: &Path, to: &Path) -> std::io::Result<()> {
     let folder = to.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
+    let to = if to.exists() { &to.with_extension(from.extension().unwrap_or_default()) } else { to };
     std::fs::rename(from, to)?;
     std::fs::remove_file(to.join(KEEP))?;
     sync_folder(folder)
@@ -69,7 +71,7 @@ pub fn clear(data: &Path) -> Result<(), SnapshotError> {
         if random
             .is_some_and(|random| random.len() == 16 && random.bytes().all(|byte| byte.is_ascii_hexdigit()))
         {
-            match Keep::read(&path) {
+            match Keep::read(data, &path) {
                 Some(keep) => {
                     put_aside(&path, &keep.to).map_err(|error| failed("move", &path, &error))?;
                 }

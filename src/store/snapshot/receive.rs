@@ -62,10 +62,7 @@ impl Store {
     pub fn receive_snapshot(&self, offer: SnapshotOffer) -> Result<IncomingSnapshot, SnapshotError> {
         let claim = self.claim(offer.partition)?;
         let folder = self.incoming_folder(offer.partition)?;
-        let kept = read_note(&folder).filter(|(other, _)| *other == offer).map(|(_, synced)| synced);
-        let kept = kept.filter(|synced| {
-            std::fs::metadata(folder.join("data.mdb")).is_ok_and(|data| data.len() >= *synced)
-        });
+        let kept = what_is_kept(&folder).filter(|(other, _)| *other == offer).map(|(_, synced)| synced);
         if kept.is_none() {
             give_up(&folder)?;
         }
@@ -97,7 +94,7 @@ impl Store {
 
     /// The snapshot that was begun to be received of a partition, and how many bytes of it are kept, if there is one.
     pub fn interrupted_snapshot(&self, partition: PartitionId) -> Option<(SnapshotOffer, u64)> {
-        read_note(&self.incoming_folder(partition).ok()?)
+        what_is_kept(&self.incoming_folder(partition).ok()?)
     }
 
     /// Removes what came of a snapshot, if one was begun and is not being received.
@@ -265,6 +262,12 @@ fn encode_note(offer: &SnapshotOffer, synced: u64) -> Vec<u8> {
     let crc = crc32c::crc32c(&bytes);
     bytes.extend_from_slice(&crc.to_be_bytes());
     bytes
+}
+
+/// Which snapshot there is a part of, and how many of its bytes are on disk.
+fn what_is_kept(folder: &Path) -> Option<(SnapshotOffer, u64)> {
+    let len = std::fs::metadata(folder.join("data.mdb")).ok()?.len();
+    read_note(folder).filter(|(_, synced)| *synced <= len)
 }
 
 /// What the note in this folder says, if it is whole.
