@@ -38,6 +38,11 @@ impl Policy {
         matches!(self, Policy::AllKeysLfu | Policy::VolatileLfu)
     }
 
+    /// Whether any key that may go is as good as any other.
+    pub fn is_random(self) -> bool {
+        matches!(self, Policy::AllKeysRandom | Policy::VolatileRandom)
+    }
+
     /// Whether only keys with a deadline may go.
     pub fn is_volatile(self) -> bool {
         matches!(
@@ -156,7 +161,7 @@ fn candidate(
         return Ok(None);
     }
     let mut best: Option<(u64, u16, Vec<u8>)> = None;
-    for _ in 0..samples.max(1) {
+    for _ in 0..if policy.is_random() { 1 } else { samples.max(1) } {
         let mut pick = rand::random::<u64>() % total;
         let number = (0..partition.databases.len())
             .find(|number| {
@@ -227,7 +232,7 @@ fn score_of(value: &[u8], access: Option<u32>, policy: Policy, clock: AccessCloc
     }
     Some(match policy {
         Policy::NoEviction => return None,
-        Policy::AllKeysRandom | Policy::VolatileRandom => rand::random::<u64>(),
+        Policy::AllKeysRandom | Policy::VolatileRandom => 0,
         Policy::VolatileTtl => u64::MAX - meta.expire_at?.max(0) as u64,
         Policy::AllKeysLru | Policy::VolatileLru => {
             access.map_or(u64::MAX, |access| u64::from(clock.now.saturating_sub(access)))
