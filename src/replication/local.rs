@@ -30,11 +30,7 @@ pub struct StoreStorage {
 
 impl StoreStorage {
     /// Of the store in the data folder `folder`; `synced` tells its durable positions.
-    pub fn new(
-        store: Arc<Store>,
-        synced: watch::Receiver<u64>,
-        folder: &std::path::Path,
-    ) -> StoreStorage {
+    pub fn new(store: Arc<Store>, synced: watch::Receiver<u64>, folder: &std::path::Path) -> StoreStorage {
         let (sender, written) = watch::channel(store.written_position());
         store.after_journal_write(Box::new(move |position| {
             sender.send_if_modified(|told| position > std::mem::replace(told, position.max(*told)));

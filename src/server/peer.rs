@@ -48,11 +48,7 @@ impl Links {
             .build()?;
         let settings = service.settings();
         let replication = Arc::clone(&service.replication);
-        let storage = StoreStorage::new(
-            Arc::clone(&service.store),
-            service.durable.clone(),
-            folder,
-        );
+        let storage = StoreStorage::new(Arc::clone(&service.store), service.durable.clone(), folder);
         let announced = settings.replica_announce_port;
         let node = Arc::new(Node {
             storage: Arc::new(storage),

@@ -8,6 +8,7 @@ mod support;
 
 mod points;
 mod random;
+mod snapshots;
 mod writers;
 
 /// How many times as many kills as by default.

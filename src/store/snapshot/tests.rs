@@ -2,12 +2,14 @@
 
 use super::*;
 use crate::base::ids::Lsn;
-use crate::store::Store;
-use crate::store::model_tests::{self, DATABASES, Databases, Model};
+use crate::store::model_tests::{self, DATABASES, Databases, Model, NOW};
+use crate::store::tree::scan;
+use crate::store::{Key, Options, PartitionSet, Store};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicBool;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const PARTITIONS: u16 = 4;
 const CHUNK: usize = 3000;
@@ -49,6 +51,12 @@ fn digests(store: &Store) -> Vec<(Point, u64)> {
 
 fn set(store: &Store, name: &[u8], value: &[u8]) {
     model_tests::put(store, 0, name, &Model { payload: value.to_vec(), ..Model::default() });
+}
+
+fn get(store: &Store, name: &[u8]) -> Option<Vec<u8>> {
+    let key = Key::new(0, name);
+    let mut view = store.view(&PartitionSet::One(store.partition_of(key.slot)), NOW);
+    view.get(&key).expect("reads").map(|entry| entry.payload().to_vec())
 }
 
 /// Takes a snapshot here and carries it there. Returns it and what came of it.
@@ -150,4 +158,194 @@ fn a_second_request_shares_the_snapshot_and_the_last_one_removes_it() {
     assert_eq!(std::fs::read_dir(place.path("snapshots")).expect("is there").count(), 0);
     let third = place.store().take_snapshot(id).expect("is taken");
     assert!(third.id != number && third.point != Point::default());
+}
+
+/// Keys of one partition, in order.
+fn names_in(id: PartitionId, count: usize) -> Vec<Vec<u8>> {
+    let names = (0_u32..).map(|number| number.to_be_bytes().to_vec());
+    let is_there = |name: &Vec<u8>| PartitionId::of(Key::new(0, name).slot, PARTITIONS) == id;
+    names.filter(is_there).take(count).collect()
+}
+
+/// A primary whose first partition has some pages of rows, long values among them.
+fn primary_with_pages() -> (Place, PartitionId) {
+    let (place, id) = (Place::new(), PartitionId(0));
+    for (number, name) in names_in(id, 60).iter().enumerate() {
+        set(place.store(), name, &vec![number as u8; if number % 5 == 0 { 9000 } else { 300 }]);
+    }
+    (place, id)
+}
+
+#[test]
+fn a_transfer_goes_on_where_it_was_after_a_restart_and_begins_anew_for_another_snapshot() {
+    let ((primary, id), mut replica) = (primary_with_pages(), Place::new());
+    let snapshot = primary.store().take_snapshot(id).expect("is taken");
+    let mut incoming = replica.store().receive_snapshot(snapshot.offer()).expect("is received");
+    carry(&snapshot, &mut incoming, snapshot.bytes / 2);
+    let offset = incoming.offset();
+    assert!(matches!(replica.store().receive_snapshot(snapshot.offer()), Err(SnapshotError::Busy(_))));
+    assert!(matches!(incoming.write(offset + 1, b"later"), Err(SnapshotError::Refused(_))));
+    let too_much = vec![0; (snapshot.bytes - offset) as usize + 1];
+    assert!(matches!(incoming.write(offset, &too_much), Err(SnapshotError::Refused(_))));
+    assert!(matches!(incoming.finish(), Err(SnapshotError::Refused(_))), "not all came");
+    drop(incoming);
+    replica.reopen();
+    assert_eq!(replica.store().interrupted_snapshot(id), Some((snapshot.offer(), offset)));
+    let mut incoming = replica.store().receive_snapshot(snapshot.offer()).expect("goes on");
+    assert_eq!(incoming.offset(), offset);
+    carry(&snapshot, &mut incoming, u64::MAX);
+    drop(incoming);
+    // Of another one nothing is there.
+    let other = SnapshotOffer { id: snapshot.id ^ 1, ..snapshot.offer() };
+    assert_eq!(replica.store().receive_snapshot(other).expect("begins").offset(), 0);
+    replica.store().forget_snapshot(id).expect("is removed");
+    assert_eq!(replica.store().interrupted_snapshot(id), None);
+    assert_eq!(std::fs::read_dir(replica.path("incoming/0000")).expect("is there").count(), 0);
+}
+
+#[test]
+fn a_byte_that_changed_on_the_way_or_on_the_disk_is_refused() {
+    let ((primary, id), replica) = (primary_with_pages(), Place::new());
+    let snapshot = primary.store().take_snapshot(id).expect("is taken");
+    let whole = snapshot.read(0, usize::MAX).expect("reads");
+    let path = replica.path("flipped");
+    let scan = |bytes: &[u8], expected| {
+        std::fs::write(&path, bytes).expect("room for a file");
+        scan(&path, expected)
+    };
+    assert!(scan(&whole, snapshot.offer().copied()).is_ok());
+    let mut random = StdRng::seed_from_u64(1);
+    for _ in 0..300 {
+        let mut bytes = whole.clone();
+        let at = random.random_range(0..bytes.len());
+        bytes[at] ^= 1 << random.random_range(0..8);
+        assert!(scan(&bytes, snapshot.offer().copied()).is_err(), "byte {at}");
+        // With a checksum that fits, what leads nowhere is still refused; nothing panics.
+        let checksum = crc32c::crc32c(&bytes);
+        let _ = scan(&bytes, Copied { checksum, ..snapshot.offer().copied() });
+    }
+    for len in [0, 1, 4096, 8192, whole.len() - 4096, whole.len() - 1] {
+        let cut = Copied { bytes: len as u64, checksum: crc32c::crc32c(&whole[..len]) };
+        assert!(scan(&whole[..len], cut).is_err(), "cut to {len} bytes");
+    }
+    // After that the next attempt begins anew, and succeeds.
+    let mut incoming = replica.store().receive_snapshot(snapshot.offer()).expect("is received");
+    carry(&snapshot, &mut incoming, snapshot.bytes - CHUNK as u64);
+    let last = whole[incoming.offset() as usize..].iter().map(|byte| !byte).collect::<Vec<_>>();
+    incoming.write(incoming.offset(), &last).expect("is the next part");
+    assert!(matches!(incoming.finish(), Err(SnapshotError::Refused(_))));
+    drop(incoming);
+    let mut incoming = replica.store().receive_snapshot(snapshot.offer()).expect("begins anew");
+    assert_eq!(incoming.offset(), 0);
+    carry(&snapshot, &mut incoming, u64::MAX);
+    replica.store().install_snapshot(incoming, None).expect("is installed");
+    assert_eq!(replica.store().digest(id).ok(), primary.store().digest(id).ok());
+}
+
+#[test]
+fn a_damaged_page_is_not_sent() {
+    let (primary, id) = primary_with_pages();
+    drop(primary.store().take_snapshot(id).expect("is whole"));
+    let path = primary.path("partitions/0000/data.mdb");
+    let whole = std::fs::read(&path).expect("reads");
+    let file = std::fs::File::options().write(true).open(&path).expect("is ours");
+    let mut refused = 0;
+    for page in 2..whole.len() / 4096 {
+        let at = page * 4096 + 3000;
+        file.write_all_at(&[whole[at] ^ 1], at as u64).expect("is ours");
+        if let Err(error) = primary.store().take_snapshot(id) {
+            assert!(error.to_string().contains("is not what was written"), "{error}");
+            refused += 1;
+        }
+        file.write_all_at(&whole[at..=at], at as u64).expect("is ours");
+    }
+    assert!(refused > 20, "{refused} pages are in use");
+    assert_eq!(std::fs::read_dir(primary.path("snapshots")).expect("is there").count(), 0);
+    primary.store().take_snapshot(id).expect("is whole again");
+}
+
+#[test]
+fn what_the_disk_has_no_room_for_is_refused_in_words() {
+    let place = Place::new();
+    let point = Point::default();
+    let offer = SnapshotOffer { id: 1, partition: PartitionId(0), point, bytes: 1 << 60, checksum: 0 };
+    match place.store().receive_snapshot(offer).err() {
+        Some(SnapshotError::NoRoom(reason)) => assert!(reason.contains("no space left"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+    let offer = SnapshotOffer { partition: PartitionId(PARTITIONS), bytes: 8192, ..offer };
+    assert!(matches!(place.store().receive_snapshot(offer), Err(SnapshotError::Refused(_))));
+}
+
+#[test]
+fn watchers_learn_of_it_and_the_old_tree_is_kept() {
+    let ((primary, id), replica) = (primary_with_pages(), Place::new());
+    let name = &names_in(id, 1)[0];
+    set(replica.store(), name, b"old");
+    replica.store().checkpoint_now().expect("checkpoints");
+    let flag = crate::store::WatchFlag::default();
+    replica.store().view(&PartitionSet::One(id), NOW).watch(&Key::new(0, name), &flag);
+    let (_, incoming) = send(primary.store(), replica.store(), id);
+    let kept = replica.path("lost/1/0000");
+    replica.store().install_snapshot(incoming, Some(&kept)).expect("is installed");
+    assert!(flag.load(std::sync::atomic::Ordering::Relaxed));
+    assert!(kept.join("data.mdb").exists() && !kept.join("keep").exists());
+    assert_eq!(get(replica.store(), name), get(primary.store(), name));
+    // The same name again: the second is kept beside the first.
+    let (_, incoming) = send(primary.store(), replica.store(), id);
+    replica.store().install_snapshot(incoming, Some(&kept)).expect("is installed");
+    assert_eq!(std::fs::read_dir(replica.path("lost/1")).expect("is there").count(), 2);
+}
+
+#[test]
+fn whoever_reads_meanwhile_sees_the_old_rows_or_the_new_ones() {
+    const COUNT: usize = 200;
+    for fetch_beyond_bytes in [0, u64::MAX] {
+        let (primary, id) = (Place::new(), PartitionId(1));
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let options = Options { fetch_beyond_bytes, ..Options::default() };
+        let replica = Store::open(folder.path(), PARTITIONS, DATABASES, options).expect("opens");
+        let names = names_in(id, COUNT);
+        names.iter().for_each(|name| set(&replica, name, b"0"));
+        replica.checkpoint_now().expect("checkpoints");
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let mut seen = std::collections::BTreeSet::new();
+                while !done.load(Ordering::Acquire) {
+                    replica.partitions[1].lock().sweep(10_000, |_| true);
+                    let mut read = || {
+                        let mut view = replica.view(&PartitionSet::One(id), NOW);
+                        let read = |name: &Vec<u8>| {
+                            Ok(view.get(&Key::new(0, name))?.map(|entry| entry.payload().to_vec()))
+                        };
+                        names.iter().map(read).collect::<Result<Vec<_>, crate::store::Interrupt>>()
+                    };
+                    let values = replica.until_fetched(&mut read).expect("reads");
+                    assert!(values.iter().all(|value| *value == values[0]), "a mixture");
+                    seen.insert(values[0].clone());
+                }
+                seen.len()
+            });
+            for round in 1..6 {
+                names.iter().for_each(|name| set(primary.store(), name, round.to_string().as_bytes()));
+                let (_, incoming) = send(primary.store(), &replica, id);
+                replica.install_snapshot(incoming, None).expect("is installed");
+            }
+            done.store(true, Ordering::Release);
+            assert!(reader.join().expect("reads") > 1);
+        });
+    }
+}
+
+#[test]
+fn a_copy_has_as_many_pages_as_the_one_that_lmdb_makes() {
+    let (primary, id) = primary_with_pages();
+    for round in 0..5_u8 {
+        names_in(id, 40).iter().for_each(|name| set(primary.store(), name, &[round; 700]));
+        let snapshot = primary.store().take_snapshot(id).expect("is taken");
+        let path = primary.path("copy.mdb");
+        primary.store().tree(0).copy_by_lmdb(&path);
+        assert_eq!(std::fs::metadata(path).expect("is there").len(), snapshot.bytes);
+    }
 }

@@ -62,6 +62,14 @@ impl Environment {
     }
 }
 
+#[cfg(test)]
+impl Environment {
+    /// What this is instead of.
+    pub fn copy_by_lmdb(&self, to: &Path) {
+        self.env.copy_to_path(to, heed::CompactionOption::Enabled).expect("copies");
+    }
+}
+
 impl Pinned {
     /// Copies the tree into the new file `to`, whose name is not synced.
     pub fn copy(&self, to: &Path) -> Result<Copied, TreeError> {
