@@ -12,6 +12,7 @@ pub mod frame;
 pub mod glob;
 pub mod input;
 pub mod journal;
+pub mod links;
 pub mod memory;
 pub mod node;
 pub mod numbers;
@@ -26,7 +27,7 @@ use std::time::{Duration, Instant};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them. Each has a binary and a corpus of its name.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     ("requests", requests::check),
     ("replies", replies::check),
     ("dump", dump::check),
@@ -38,6 +39,7 @@ pub const TARGETS: [Target; 11] = [
     ("glob", glob::check),
     ("numbers", numbers::check),
     ("commands", commands::check),
+    ("links", links::check),
 ];
 
 /// No input may take longer, however slow the build.
