@@ -280,6 +280,26 @@ mod tests {
     }
 
     #[test]
+    fn a_replica_with_fewer_databases_loses_none() {
+        let folders = [tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder")];
+        let primary = open(folders[0].path());
+        let key = Key::new(12, b"key");
+        let mut transaction = primary.transaction(&PartitionSet::All, NOW);
+        let meta = NewValue { kind: Kind::String, encoding: 0, expire_at: None, items: None };
+        transaction.put(&key, meta, &[b"x"]).expect("in memory");
+        transaction.flush_database(14);
+        primary.flush(transaction.commit()).expect("writes");
+        let replica = Store::open(folders[1].path(), 4, 2, Options::default()).expect("opens");
+        for payload in records(&primary, 0) {
+            replica.flush(replica.apply(&payload).expect("continues")).expect("writes");
+        }
+        assert_eq!(replica.counters(12), primary.counters(12));
+        drop(replica);
+        let replica = Store::open(folders[1].path(), 4, 2, Options::default()).expect("opens");
+        assert_eq!((points(&replica), replica.counters(12).keys), (points(&primary), 1));
+    }
+
+    #[test]
     fn another_history_is_refused_and_leaves_nothing_behind() {
         let folders = [tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder")];
         let (primary, replica) = (open(folders[0].path()), open(folders[1].path()));

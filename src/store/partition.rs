@@ -7,6 +7,7 @@
 
 use super::deadlines::Deadlines;
 use super::record::Operation;
+use super::recovery::FIRST_NEW_DATABASE_ID;
 use super::row::{self, Entry, Kind};
 use super::staged::{Staged, StagedList};
 use super::table::{Cell, Generation, RowTable};
@@ -294,6 +295,7 @@ impl Partition {
     #[inline]
     fn apply_key(&mut self, row: Blob, prior: Option<Prior>, access: u32) {
         let (id, _, _) = row::position_of(row.key());
+        self.make_databases(id);
         let Some(number) = self.databases.iter().position(|database| database.id == id) else { return };
         let slot = &mut self.databases[number];
         let new = Prior::of(&row);
@@ -314,8 +316,19 @@ impl Partition {
         slot.rows.put(row, self.generation, self.frozen, access);
     }
 
+    /// Makes sure that database `number` is there: whoever made the record may have been configured with more of them.
+    #[inline]
+    fn make_databases(&mut self, number: u32) {
+        // Emptied databases have ids beyond all numbers; until then id and number are the same.
+        let missing = self.databases.len() as u32..=number;
+        if number < FIRST_NEW_DATABASE_ID && !missing.is_empty() {
+            self.databases.extend(missing.map(Database::new));
+        }
+    }
+
     fn apply_database(&mut self, number: u16, id: u32) {
         self.next_database_id = self.next_database_id.max(id + 1);
+        self.make_databases(u32::from(number));
         self.tell_watchers(number);
         let number = number as usize;
         if let Some(other) = self.databases.iter().position(|database| database.id == id) {

@@ -42,14 +42,22 @@ fn kills_of_either_lose_nothing_that_was_acknowledged() {
                 last
             });
             await_that("some is written", || written.load(Ordering::Relaxed) > 500);
-            if round % 2 == 0 { primary.kill() } else { replica.kill() }
+            if round % 2 == 0 {
+                primary.kill()
+            } else {
+                replica.kill()
+            }
             await_that("the writer is done or goes on", || {
                 round % 2 == 0 || written.load(Ordering::Relaxed) > 1000
             });
             stop.store(true, Ordering::Relaxed);
             writing.join().expect("the writer ends")
         });
-        if round % 2 == 0 { primary.start_again() } else { replica.start_again() }
+        if round % 2 == 0 {
+            primary.start_again()
+        } else {
+            replica.start_again()
+        }
         await_link(&replica);
         let found = primary.connect().ask(&["GET", &format!("round:{round}")]).text();
         assert!(found.parse::<u64>().expect("a number") >= last, "acknowledged: {last}, found: {found}");

@@ -16,7 +16,12 @@ fn what_only_the_old_primary_has_is_written_out_before_it_follows() {
     await_link(&old);
     await_equal(&new, &old);
     let mut client = old.connect();
-    client.check(&[("GET lost", "nil"), ("GET counter", "\"2\""), ("GET new", "\"x\""), ("GET common", "\"x\"")]);
+    client.check(&[
+        ("GET lost", "nil"),
+        ("GET counter", "\"2\""),
+        ("GET new", "\"x\""),
+        ("GET common", "\"x\""),
+    ]);
     let lost = old.folder().join("data/lost");
     await_that("it is written out", || std::fs::read_dir(&lost).is_ok_and(|files| files.count() > 0));
     let mut all = String::new();

@@ -46,7 +46,8 @@ fn an_interrupted_snapshot_goes_on_where_it_was() {
     let incoming = replica.folder().join("data/incoming");
     let arrived = || -> u64 {
         let folders = std::fs::read_dir(&incoming).into_iter().flatten().flatten();
-        let files = folders.flat_map(|folder| std::fs::read_dir(folder.path()).into_iter().flatten().flatten());
+        let files =
+            folders.flat_map(|folder| std::fs::read_dir(folder.path()).into_iter().flatten().flatten());
         files.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
     };
     await_that("a part has arrived", || arrived() > 40 << 20);
