@@ -22,7 +22,7 @@ const LATE_GAP: Duration = Duration::from_millis(50);
 /// A node's store and what it tells.
 pub struct StoreStorage {
     store: Arc<Store>,
-    written: watch::Receiver<u64>,
+    written: Arc<watch::Sender<u64>>,
     synced: watch::Receiver<u64>,
     /// Where tails of histories are kept that are no more.
     lost: PathBuf,
@@ -31,10 +31,9 @@ pub struct StoreStorage {
 impl StoreStorage {
     /// Of the store in the data folder `folder`; `synced` tells its durable positions.
     pub fn new(store: Arc<Store>, synced: watch::Receiver<u64>, folder: &std::path::Path) -> StoreStorage {
-        let (sender, written) = watch::channel(store.written_position());
-        store.after_journal_write(Box::new(move |position| {
-            sender.send_if_modified(|told| position > std::mem::replace(told, position.max(*told)));
-        }));
+        let written = Arc::new(watch::Sender::new(store.written_position()));
+        let sender = Arc::clone(&written);
+        store.after_journal_write(Box::new(move |position| tell(&sender, position)));
         StoreStorage { store, written, synced, lost: folder.join("lost") }
     }
 }
@@ -46,6 +45,11 @@ impl From<CursorError> for ReadError {
             CursorError::Failed(reason) => ReadError::Failed(reason.0),
         }
     }
+}
+
+/// Tells a position, unless a later one was told.
+fn tell(sender: &watch::Sender<u64>, position: u64) {
+    sender.send_if_modified(|told| position > std::mem::replace(told, position.max(*told)));
 }
 
 /// Runs what takes long on a thread of its own.
@@ -68,7 +72,9 @@ impl Storage for StoreStorage {
     }
 
     fn written(&self) -> watch::Receiver<u64> {
-        self.written.clone()
+        // While nobody reads the journal it does not tell.
+        tell(&self.written, self.store.written_position());
+        self.written.subscribe()
     }
 
     fn synced(&self) -> watch::Receiver<u64> {
@@ -93,6 +99,7 @@ impl Storage for StoreStorage {
 
     fn pin(&self, reader: u64, position: Option<u64>) {
         self.store.pin_journal(reader, position);
+        tell(&self.written, self.store.written_position());
     }
 
     fn apply(&self, payload: &[u8]) -> Result<u64, ApplyError> {

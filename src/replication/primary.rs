@@ -78,6 +78,8 @@ pub async fn serve(
         follower.address = (host.to_owned(), hello.address.1);
         follower.heard_ms = node.replication.now_ms();
     });
+    // From now on the journal tells what is written; nothing is held back yet.
+    node.storage.pin(link, Some(u64::MAX));
     let feed = Arc::new(Mutex::new(Feed::default()));
     let news = Arc::new(Notify::new());
     let mut sender = Sender { node, link, feed: &feed, news: &news, to, cursor: None, snapshot: None };
@@ -315,7 +317,10 @@ impl<W: AsyncWrite + Unpin> Sender<'_, W> {
     fn put_batches(&mut self, limit: u64, out: &mut Vec<u8>) -> Result<(), LinkError> {
         let Some(cursor) = &mut self.cursor else { return Ok(()) };
         let mut feed = self.feed.lock();
-        if !feed.has_window() || (cursor.position() >= limit && feed.joining.is_empty()) {
+        let position = cursor.position();
+        // Without records a batch makes sense only if it brings a partition in step.
+        let is_news = position < limit || feed.joining.values().any(|until| *until <= position);
+        if !feed.has_window() || !is_news {
             return Ok(());
         }
         let before = out.len();
