@@ -16,7 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("store", &["base"]),
     ("types", &["base", "store"]),
     ("interop", &["base", "store", "types"]),
-    ("replication", &["base", "store"]),
+    ("replication", &["base", "store", "types", "interop"]),
     ("session", &["base", "config", "observability", "protocol", "store", "types", "interop", "replication"]),
     (
         "commands",

@@ -2,14 +2,14 @@
 
 use super::{Command, Failure, Outcome, Request, read, write};
 use crate::interop::dump::{self as payload, Refused};
-use crate::interop::rdb_value::{self, Form, Value};
+use crate::interop::rdb_value::{self, Value};
 use crate::protocol::error::{self, ErrorReply};
 use crate::protocol::reply::Reply;
 use crate::protocol::spec::access::{ACCESS, OW, RO, UPDATE};
 use crate::protocol::spec::flag::{ASKING, DENYOOM};
 use crate::protocol::spec::syntax::{integer, key, string as text, token};
 use crate::protocol::spec::{Argument, Group, KeySpec};
-use crate::store::{Kind, Transaction, View};
+use crate::store::{Transaction, View};
 use crate::types::{hash, keyspace, string};
 
 const RESTORE_SYNTAX: &[Argument] = &[
@@ -62,22 +62,8 @@ pub const COMMANDS: &[Command] = &[
 fn dump(request: &Request, view: &mut View) -> Outcome {
     let key = request.key(1);
     let Some(entry) = view.peek(&key)? else { return Ok(Reply::Null) };
-    let mut out = Vec::new();
-    match entry.kind() {
-        Kind::String => rdb_value::write_string_value(&string::read_whole(view, &key, &entry)?, &mut out),
-        Kind::Hash => {
-            let mut pairs: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
-            hash::visit(view, &key, &entry, &mut |field, value| pairs.push((field.into(), value.into())))?;
-            let form = if entry.items().is_none() { Form::Packed } else { Form::Plain };
-            rdb_value::write_hash(
-                pairs.iter().map(|(field, value)| (&field[..], &value[..])),
-                form,
-                &mut out,
-            );
-        }
-        Kind::List | Kind::Set | Kind::SortedSet | Kind::Stream => return Err(error::WRONG_TYPE.into()),
-    }
-    Ok(Reply::Bulk(payload::seal(out)))
+    let dumped = payload::of(view, &key, &entry)?;
+    dumped.map(Reply::Bulk).ok_or_else(|| error::WRONG_TYPE.into())
 }
 
 /// The words behind RESTORE's payload.

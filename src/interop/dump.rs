@@ -1,8 +1,10 @@
 //! DUMP payloads: a value as in an rdb file, then the format's version (2 bytes) and a CRC-64 of all before it (8 bytes),
 //! both little-endian.
 
-use super::rdb_value::{self, Value};
+use super::rdb_value::{self, Form, Value};
 use super::reader::Reader;
+use crate::store::{Entry, Interrupt, Key, Kind, View};
+use crate::types::{hash, string};
 use crc::{CRC_64_REDIS, Crc, Table};
 
 static CRC: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_REDIS);
@@ -20,6 +22,23 @@ pub enum Refused {
     Footer,
     /// The value in it is of no type we know, or malformed.
     Value,
+}
+
+/// The payload of what `key` holds; none if it is of a type that we cannot write yet. Takes memory for the value twice.
+pub fn of(view: &mut View, key: &Key, entry: &Entry) -> Result<Option<Vec<u8>>, Interrupt> {
+    let mut out = Vec::new();
+    match entry.kind() {
+        Kind::String => rdb_value::write_string_value(&string::read_whole(view, key, entry)?, &mut out),
+        Kind::Hash => {
+            let mut pairs: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+            hash::visit(view, key, entry, &mut |field, value| pairs.push((field.into(), value.into())))?;
+            let form = if entry.items().is_none() { Form::Packed } else { Form::Plain };
+            let pairs = pairs.iter().map(|(field, value)| (&field[..], &value[..]));
+            rdb_value::write_hash(pairs, form, &mut out);
+        }
+        Kind::List | Kind::Set | Kind::SortedSet | Kind::Stream => return Ok(None),
+    }
+    Ok(Some(seal(out)))
 }
 
 /// Appends the footer to a value with its type byte.
@@ -46,7 +65,6 @@ pub fn open(payload: &[u8]) -> Result<Value, Refused> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::rdb_value::Form;
     use super::*;
 
     /// Answers of redis-server 7.0.15 to DUMP.

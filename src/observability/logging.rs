@@ -3,6 +3,7 @@
 //! Text lines have redis-server's form (`pid:role date * message`), so that what reads its logs reads ours; times are UTC. The
 //! level can be changed while running.
 
+use crate::base::clock;
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io;
@@ -117,22 +118,12 @@ fn mark_of(level: Level) -> char {
     }
 }
 
-/// `21 Nov 2026 02:13:16.123`, UTC. The calendar is Howard Hinnant's `civil_from_days`.
+/// `21 Nov 2026 02:13:16.123`, UTC.
 fn date(unix_ms: u64) -> String {
     const MONTHS: [&str; 12] =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let (days, ms) = (unix_ms / 86_400_000, unix_ms % 86_400_000);
-    let shifted = days + 719_468; // days since 0000-03-01
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
-    let month = (from_march + 2) % 12; // 0 is January
-    let year = era * 400 + year_of_era + u64::from(month < 2);
-    let (hours, minutes, seconds) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60);
-    let month = MONTHS[month as usize];
-    format!("{day:02} {month} {year} {hours:02}:{minutes:02}:{seconds:02}.{:03}", ms % 1000)
+    let (year, month, day) = clock::calendar_date(unix_ms / 86_400_000);
+    format!("{day:02} {} {year} {}", MONTHS[month as usize - 1], clock::time_of_day(unix_ms))
 }
 
 #[cfg(test)]

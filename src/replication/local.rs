@@ -3,6 +3,7 @@
 //! The journal's last records are in the page cache, and a record is applied in microseconds: both are done where the link's task
 //! runs, whose threads serve no clients. What works on whole trees gets a thread of its own.
 
+use super::lost::{self, Lost};
 use super::storage::{Incoming, LostTail, Outgoing, ReadError, Records, Storage};
 use super::wire::Offer;
 use crate::base::clock;
@@ -136,10 +137,10 @@ impl Storage for StoreStorage {
         self.store.interrupted_snapshot(partition).map(|(offer, bytes)| (offer.id, bytes))
     }
 
-    async fn report_lost(&self, tail: LostTail) -> Result<(), String> {
-        let LostTail { partition, common } = tail;
-        tracing::error!("partition {partition}: what follows transaction {common:?} here is lost");
-        Ok(())
+    async fn report_lost(&self, tail: LostTail) -> Result<Lost, String> {
+        let (store, lost) = (Arc::clone(&self.store), self.lost.clone());
+        let written = apart(move || lost::write_tail(&store, &lost, tail, clock::unix_ms())).await?;
+        written.map_err(|error| format!("what this node alone has could not be written out: {error}"))
     }
 
     fn wall_clock_ms(&self) -> i64 {

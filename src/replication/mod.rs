@@ -11,6 +11,7 @@ pub mod assignment;
 pub mod catch_up;
 pub mod links;
 pub mod local;
+pub mod lost;
 pub mod primary;
 pub mod progress;
 pub mod replica;
@@ -161,6 +162,7 @@ pub struct Replication {
     changes: watch::Sender<u64>,
     upstream: Mutex<Upstream>,
     links: AtomicU64,
+    lost: lost::Counted,
     started: tokio::time::Instant,
 }
 
@@ -174,6 +176,7 @@ impl Replication {
             changes: watch::Sender::new(0),
             upstream: Mutex::default(),
             links: AtomicU64::new(0),
+            lost: lost::Counted::default(),
             started: tokio::time::Instant::now(),
         }
     }
@@ -222,6 +225,11 @@ impl Replication {
     /// A name for a link that begins, from 1.
     pub fn new_link(&self) -> LinkId {
         self.links.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// What failovers lost of this node's data and is kept in files.
+    pub fn lost(&self) -> &lost::Counted {
+        &self.lost
     }
 
     /// Who follows this node, in the order they came.

@@ -272,8 +272,9 @@ impl Follower<'_> {
     /// Writes out what this node has behind the last common transaction, and asks for a snapshot in its place.
     async fn leave_history(&mut self, id: PartitionId, common: Option<Lsn>) -> Result<(), LinkError> {
         let tail = LostTail { partition: id, common };
-        self.node.storage.report_lost(tail).await.map_err(LinkError::Storage)?;
-        self.want_snapshot(id, common.is_none());
+        let lost = self.node.storage.report_lost(tail).await.map_err(LinkError::Storage)?;
+        self.node.replication.lost().note(&lost);
+        self.want_snapshot(id, common.is_none() || lost.missing.is_some());
         Ok(())
     }
 

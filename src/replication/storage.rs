@@ -1,5 +1,6 @@
 //! `Storage`: what replication needs of a node's data. The store is one; the simulation has another, without files.
 
+use super::lost::Lost;
 use super::wire::Offer;
 use crate::base::ids::{Lsn, PartitionId, Point};
 use crate::store::ApplyError;
@@ -115,8 +116,8 @@ pub trait Storage: Send + Sync + 'static {
     /// The snapshot whose receipt was begun before, and how much of it is there: to go on with it.
     fn unfinished_snapshot(&self, partition: PartitionId) -> Option<(u64, u64)>;
 
-    /// Writes out what this node alone has, before a snapshot takes its place.
-    async fn report_lost(&self, tail: LostTail) -> Result<(), String>;
+    /// Writes out what this node alone has, before a snapshot takes its place. The partition takes no changes meanwhile.
+    async fn report_lost(&self, tail: LostTail) -> Result<Lost, String>;
 
     /// Milliseconds since 1970.
     fn wall_clock_ms(&self) -> i64;

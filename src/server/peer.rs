@@ -49,6 +49,7 @@ impl Links {
         let settings = service.settings();
         let replication = Arc::clone(&service.replication);
         let storage = StoreStorage::new(Arc::clone(&service.store), service.durable.clone(), folder);
+        replication.lost().count(&folder.join("lost"));
         let announced = settings.replica_announce_port;
         let node = Arc::new(Node {
             storage: Arc::new(storage),

@@ -150,6 +150,16 @@ impl Store {
         self.journal.as_ref().map_or(0, journal::Journal::oldest)
     }
 
+    /// What the journal has of the partition before this position is of another history: a snapshot replaced it.
+    pub fn history_start(&self, id: PartitionId) -> u64 {
+        self.partitions[usize::from(id.0)].lock().history_start
+    }
+
+    /// The physical ids of the databases, by number: what the keys of a partition's rows begin with.
+    pub fn database_ids(&self, id: PartitionId) -> Vec<u32> {
+        self.partitions[usize::from(id.0)].lock().databases.iter().map(|database| database.id).collect()
+    }
+
     /// Where the transaction behind each of these stands in the journal, each of another partition.
     pub fn locate(&self, wanted: &[(PartitionId, Lsn)]) -> Result<Vec<Option<Place>>, CursorError> {
         let Some(journal) = &self.journal else { return Ok(vec![None; wanted.len()]) };

@@ -157,7 +157,8 @@ impl Partition {
 
     /// Stages that `number` means the database with this physical id.
     pub fn stage_database(&mut self, number: u16, id: u32) {
-        self.staged.push(Staged { operation: Operation::Database { number, id }, hash: 0, prior: None });
+        let operation = Operation::Database { number, id, before: self.resolve(number).1 };
+        self.staged.push(Staged { operation, hash: 0, prior: None });
         self.note_staged_database(number, id);
     }
 
@@ -288,7 +289,7 @@ impl Partition {
                 self.items.put(row, self.generation, self.frozen, access);
             }
             Operation::Drop { uid, kind } => self.dropped.push((uid, kind)),
-            Operation::Database { number, id } => self.apply_database(number, id),
+            Operation::Database { number, id, .. } => self.apply_database(number, id),
         }
     }
 

@@ -25,6 +25,9 @@ pub enum Operation {
         number: u16,
         /// What key rows are prefixed with.
         id: u32,
+        /// The id it had before. Nothing needs it to apply the operation; who reads a history without its beginning learns from
+        /// it which database earlier rows were in.
+        before: u32,
     },
 }
 
@@ -44,7 +47,7 @@ impl Operation {
     /// Number and id, if this gives a database number another meaning.
     pub fn database(&self) -> Option<(u16, u32)> {
         match self {
-            Operation::Database { number, id } => Some((*number, *id)),
+            Operation::Database { number, id, .. } => Some((*number, *id)),
             _ => None,
         }
     }

@@ -170,6 +170,11 @@ fn value_at(row: &[u8]) -> usize {
     len.min(row.len())
 }
 
+/// Field and value in the row of a big hash with this suffix.
+pub fn pair_of_row<'a>(suffix: &'a [u8], row: &'a [u8]) -> Pair<'a> {
+    (suffix.get(4..).unwrap_or_default(), &row[value_at(row)..])
+}
+
 /// The hash at `key`, if there is one.
 #[inline]
 pub fn find(view: &mut View, key: &Key) -> Result<Option<Entry>, Error> {
@@ -211,7 +216,8 @@ pub fn visit(
         return Ok(());
     };
     view.visit_items(key, items.uid, &[], &mut |name, row| {
-        visit(name.get(4..).unwrap_or_default(), &row[value_at(row)..]);
+        let (field, value) = pair_of_row(name, row);
+        visit(field, value);
         ControlFlow::Continue(())
     })
 }

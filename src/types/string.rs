@@ -176,9 +176,7 @@ pub fn visit(
     let mut at = range.start;
     let mut stopped = false;
     view.visit_items(key, items.uid, &suffix(range.start / CHUNK), &mut |number, bytes| {
-        let Some(first) = number.try_into().ok().map(|n| u32::from_be_bytes(n) as usize * CHUNK) else {
-            return ControlFlow::Continue(());
-        };
+        let Some(first) = offset_of_chunk(number) else { return ControlFlow::Continue(()) };
         if first >= range.end {
             return ControlFlow::Break(());
         }
@@ -201,6 +199,11 @@ pub fn visit(
         let _ = visit(Piece::Zeros(range.end - at));
     }
     Ok(())
+}
+
+/// Where in the string the chunk with this suffix begins.
+pub fn offset_of_chunk(suffix: &[u8]) -> Option<usize> {
+    Some(u32::from_be_bytes(suffix.try_into().ok()?) as usize * CHUNK)
 }
 
 fn suffix(chunk: usize) -> [u8; 4] {

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! journal/<position of its first record, 20 digits>.log, about 64 MB each:
-//!   header   b"LARDERJ" (7) · version, 2 (1) · first position (8, LE) · CRC-32C of these 16 bytes (4)
+//!   header   b"LARDERJ" (7) · version, 3 (1) · first position (8, LE) · CRC-32C of these 16 bytes (4)
 //!   records  payload length (4, LE) · CRC-32C of length and payload (4, LE) · payload
 //! payload:   number of sections, then a section for each partition concerned (see `record`); numbers are LEB128
 //!            or a mark: 0 · b"synced" · its own position (8, LE) · the position up to which all was synced when it was made (8, LE)
@@ -32,7 +32,8 @@ mod writer;
 pub use cursor::{Cursor, CursorError, Place};
 pub use reader::{Record, Recovered, read_all};
 pub use record::{
-    Section, SectionHead, decode_mark, decode_payload, encode_section, put_mark, put_number, visit_sections,
+    Section, SectionHead, decode_mark, decode_payload, decode_section_bytes, encode_section, put_mark,
+    put_number, visit_sections,
 };
 pub use salvage::salvage;
 pub use writer::{Journal, RECORD_MAX, SyncMode};

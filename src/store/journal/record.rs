@@ -10,7 +10,7 @@
 //!            3 · key length · value length · key · value    item row put
 //!            4 · key length · key                           item row deleted
 //!            5 · uid (12) · kind                            collection dropped
-//!            6 · number · id                                database number means id
+//!            6 · number · id · id before                    database number means id
 //! ```
 
 use crate::base::blob::{Blob, Head};
@@ -73,10 +73,11 @@ pub fn encode_section<'a>(
                 out.extend_from_slice(&uid.to_bytes());
                 out.push(*kind as u8);
             }
-            Operation::Database { number, id } => {
+            Operation::Database { number, id, before } => {
                 out.push(DATABASE);
                 put_number(out, u64::from(*number));
                 put_number(out, u64::from(*id));
+                put_number(out, u64::from(*before));
             }
         }
     }
@@ -163,6 +164,12 @@ pub fn visit_sections<'a>(payload: &'a [u8], mut visit: impl FnMut(SectionHead, 
     Some(())
 }
 
+/// Reads one section from the bytes that [`visit_sections`] gives.
+pub fn decode_section_bytes(bytes: &[u8]) -> Option<Section> {
+    let mut input = Input(bytes);
+    decode_section(&mut input).filter(|_| input.0.is_empty())
+}
+
 fn decode_section(input: &mut Input) -> Option<Section> {
     let start = input.0;
     let (head, count) = (input.head()?, input.number()?);
@@ -194,6 +201,7 @@ fn decode_operation(input: &mut Input) -> Option<Operation> {
         DATABASE => Operation::Database {
             number: u16::try_from(input.number()?).ok()?,
             id: u32::try_from(input.number()?).ok()?,
+            before: u32::try_from(input.number()?).ok()?,
         },
         _ => return None,
     })
@@ -267,7 +275,7 @@ impl Input<'_> {
                 self.take(Uid::LEN + 1)?;
             }
             DATABASE => {
-                let _number_and_id = (self.number()?, self.number()?);
+                let _number_and_ids = (self.number()?, self.number()?, self.number()?);
             }
             _ => return None,
         }
@@ -297,7 +305,7 @@ mod tests {
             Operation::Key(row::deletion(&mut Vec::new(), row::table_hash(b"gone"), &[&[0; 10], b"gone"])),
             Operation::Item(row::build(&mut Vec::new(), 1, &[&[1; 12], b"field"], |out| out.push(0))),
             Operation::Drop { uid: Uid { lsn: 1, index: 2 }, kind: Kind::Hash },
-            Operation::Database { number: 15, id: 300 },
+            Operation::Database { number: 15, id: 300, before: 15 },
         ];
         let head = SectionHead {
             partition: PartitionId(11),

@@ -13,7 +13,7 @@ pub const HEADER_BYTES: u64 = 20;
 /// was removed from them can be filled again.
 const KEPT_SHARE: u64 = 32;
 const KEPT_BYTES: std::ops::RangeInclusive<u64> = 4 << 20..=128 << 20;
-const MAGIC: &[u8; 8] = b"LARDERJ\x02";
+const MAGIC: &[u8; 8] = b"LARDERJ\x03";
 
 /// The file of the segment that begins at `position`.
 pub fn path(folder: &Path, position: u64) -> PathBuf {

@@ -666,7 +666,7 @@ mod tests {
     }
 
     fn append(journal: &Journal, lsn: u64) -> u64 {
-        let operation = Operation::Database { number: 1, id: lsn as u32 };
+        let operation = Operation::Database { number: 1, id: lsn as u32, before: 0 };
         journal.append(|out| {
             put_number(out, 1);
             let head = SectionHead {
