@@ -52,6 +52,7 @@ impl Node {
         self.session.watched.clear(&self.service.store, NOW_MS);
         self.service.monitors.remove(self.session.id);
         self.service.clients.remove(&self.session.client);
+        self.service.follow(None);
         self.session = Node::connect(&self.service);
     }
 
@@ -68,6 +69,7 @@ impl Node {
                     self.service.waiting.remove(&ticket);
                     ticket.on_timeout.clone()
                 }
+                Verdict::Copies(wanted) => wanted.reply(wanted.count(&self.service)),
                 Verdict::Postponed { .. } => {
                     self.service.pause.end();
                     continue;

@@ -1,6 +1,7 @@
 //! CLIENT: what a connection says of itself, and what it does to others.
 
 use super::{Command, Outcome, Request, container, help, session};
+use crate::base::concern::WriteConcern;
 use crate::base::{clock, number};
 use crate::protocol::args::{Args, Cursor};
 use crate::protocol::error::{self, ErrorReply};
@@ -59,6 +60,7 @@ const fn part(
         .summary(summary)
 }
 
+const UNKNOWN_CONCERN: &str = "ERR write concern must be LOCAL, ONE, MAJORITY, ALL or DEFAULT";
 const ALL_CLIENTS: &str = "O(N) for N connections.";
 
 /// The container with its parts.
@@ -186,6 +188,24 @@ pub const CLIENT: Command = container(
                 integer("client-id"),
                 one_of("timeout_error", &[token("timeout", "TIMEOUT"), token("error", "ERROR")]).optional(),
             ]),
+        part(
+            session("write-concern", write_concern),
+            -2,
+            ANYTIME,
+            "7.2.0",
+            "Says on how many nodes this connection's writes are stored before their replies.",
+        )
+        .arguments(&[one_of(
+            "concern",
+            &[
+                token("local", "LOCAL"),
+                token("one", "ONE"),
+                token("majority", "MAJORITY"),
+                token("all", "ALL"),
+                token("default", "DEFAULT"),
+            ],
+        )
+        .optional()]),
         part(session("unpause", unpause), 2, ADMINISTRATION, "6.2.0", "Ends CLIENT PAUSE.")
             .complexity(ALL_CLIENTS),
     ],
@@ -236,8 +256,25 @@ fn client_help(_: &Request, _: &mut Session) -> Outcome {
             "    The state of tracking.",
             "UNBLOCK <id> [TIMEOUT|ERROR]",
             "    End the wait of another connection.",
+            "WRITE-CONCERN [LOCAL|ONE|MAJORITY|ALL|DEFAULT]",
+            "    On how many nodes writes of this connection are stored before their replies. Without a word: which it is.",
         ],
     ))
+}
+
+fn write_concern(request: &Request, session: &mut Session) -> Outcome {
+    if request.args.len() > 3 {
+        return Err(error::wrong_arity("client|write-concern").into());
+    }
+    let Some(word) = request.args.get(2) else {
+        return Ok(Reply::Text(session.concern(request.settings, session.database).name()));
+    };
+    session.write_concern = match WriteConcern::named(word) {
+        None if word.eq_ignore_ascii_case(b"DEFAULT") => None,
+        None => return Err(ErrorReply::fixed(UNKNOWN_CONCERN).into()),
+        chosen => chosen,
+    };
+    Ok(Reply::Ok)
 }
 
 fn id(_: &Request, session: &mut Session) -> Outcome {

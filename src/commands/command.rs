@@ -4,6 +4,7 @@ use crate::protocol::args::Args;
 use crate::protocol::error::{self, ErrorReply};
 use crate::protocol::reply::Reply;
 use crate::protocol::spec::{Argument, Flags, Group, KeySpec, Spec, flag};
+use crate::session::copies::CopiesWanted;
 use crate::session::multi::Queued;
 use crate::session::service::Service;
 use crate::session::session::Session;
@@ -54,6 +55,8 @@ pub enum Failure {
     Interrupt(Interrupt),
     /// The command must wait for a key to change, and then run again.
     Wait(Box<Wait>),
+    /// The command must wait for copies of what the connection wrote.
+    Copies(CopiesWanted),
     /// The reply would be more than the client may have waiting (`client-output-buffer-limit`): it is closed before the reply is made.
     ReplyTooLong,
 }

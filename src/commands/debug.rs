@@ -166,6 +166,7 @@ fn populate(request: &Request, session: &mut Session) -> Outcome {
         let mut transaction = request.service.store.transaction(&partition, request.now);
         if transaction.peek(&key)?.is_none() {
             string::store(&mut transaction, &key, &value, None)?;
+            transaction.admit(true)?;
             session.note_write(transaction.commit());
         }
     }

@@ -17,6 +17,8 @@ use crate::protocol::args::Args;
 use crate::protocol::error::{self, ErrorReply};
 use crate::protocol::reply::Reply;
 use crate::protocol::spec::{Begin, flag};
+use crate::session::copies::CopiesWanted;
+use crate::session::holds::Holds;
 use crate::session::service::Service;
 use crate::session::session::{Closing, Session};
 use crate::session::waiting::Ticket;
@@ -42,6 +44,8 @@ pub enum Answer {
         /// For how long, in milliseconds; none is for ever.
         timeout_ms: Option<u64>,
     },
+    /// It waits for copies of what the connection wrote.
+    Copies(CopiesWanted),
 }
 
 /// Runs a command that passed the gates, notes its write in the session, and records it. Errors are replies here.
@@ -55,6 +59,7 @@ pub fn execute(entry: &Entry, request: &Request, session: &mut Session) -> Answe
             Some(ticket) => return Answer::Waiting { ticket, timeout_ms: wait.timeout_ms },
             None => wait.on_timeout,
         },
+        Err(Failure::Copies(wanted)) => return Answer::Copies(wanted),
         Err(Failure::ReplyTooLong) => {
             tracing::warn!(
                 id = session.id,
@@ -76,7 +81,7 @@ pub fn reply_of(failure: Failure) -> Reply {
         Failure::Error(error) => Reply::Error(error),
         Failure::Wait(wait) => wait.on_timeout,
         Failure::Interrupt(interrupt) => Reply::Error(storage_error(&interrupt)),
-        Failure::ReplyTooLong => Reply::Error(error::OUT_OF_RANGE),
+        Failure::Copies(_) | Failure::ReplyTooLong => Reply::Error(error::OUT_OF_RANGE),
     }
 }
 
@@ -87,30 +92,36 @@ fn run(
     session: &mut Session,
     ticket: &mut Option<Arc<Ticket>>,
 ) -> Outcome {
-    let store = &*request.service.store;
+    let (store, replication) = (&*request.service.store, &*request.service.replication);
+    let mut holds = Holds::default();
     match command.handler {
         Handler::Read(handler) => {
             let partitions = partitions_of(command, &request.args, store);
-            until_fetched(store, |waits| {
+            let outcome = until_fetched(store, |waits| {
                 let mut view = store.view(&partitions, request.now);
                 if waits {
                     view.wait_for_disk();
                 }
+                holds.note_view(&view, replication);
                 let outcome = view.as_reader(|view| handler(request, view));
                 if !matches!(outcome, Err(Failure::Interrupt(_))) {
                     note_lookups(request.service, view.take_lookups());
                 }
                 outcome.inspect_err(|failure| *ticket = enter(failure, request, session))
-            })
+            });
+            session.holds.merge(holds);
+            outcome
         }
         Handler::Write(handler) => {
             let partitions = partitions_of(command, &request.args, store);
             let mut position = 0;
+            let concern = session.concern(request.settings, request.database);
             let outcome = until_fetched(store, |waits| {
                 let mut transaction = store.transaction(&partitions, request.now);
                 if waits {
                     transaction.wait_for_disk();
                 }
+                holds.note_view(&transaction, replication);
                 let outcome = handler(request, &mut transaction);
                 if !matches!(outcome, Err(Failure::Interrupt(_))) {
                     note_lookups(request.service, transaction.take_lookups());
@@ -118,10 +129,13 @@ fn run(
                 let reply = outcome.inspect_err(|failure| *ticket = enter(failure, request, session))?;
                 transaction.admit(command.spec.flags.has(flag::DENYOOM))?;
                 note_expired(request.service, transaction.expired());
-                position = transaction.commit();
+                position = transaction.commit_guarded(concern, |partition, position| {
+                    holds.note_write(partition, concern, position, replication);
+                });
                 Ok(reply)
             });
             session.note_write(position);
+            session.holds.merge(holds);
             if position > 0 && !request.service.waiting.is_empty() {
                 serve::after(command, request);
             }
@@ -186,7 +200,7 @@ fn fetch(store: &Store, interrupt: &Interrupt) -> Result<(), ErrorReply> {
     match interrupt {
         Interrupt::Fetch(request) => store.fetch(request).map_err(|failure| storage_error(&failure)),
         Interrupt::Room(room) => store.make_room(*room).map_err(|refusal| disk_refusal(&refusal)),
-        Interrupt::TooLarge | Interrupt::Storage(_) => Err(storage_error(interrupt)),
+        Interrupt::TooLarge | Interrupt::NotPrimary | Interrupt::Storage(_) => Err(storage_error(interrupt)),
     }
 }
 
@@ -217,6 +231,7 @@ fn storage_error(failure: &Interrupt) -> ErrorReply {
         Interrupt::TooLarge => {
             ErrorReply::fixed("ERR the changes of this transaction are larger than 4 GB in all")
         }
+        Interrupt::NotPrimary => error::READ_ONLY,
         Interrupt::Fetch(_) | Interrupt::Room(_) => {
             ErrorReply::fixed("ERR storage: a row could not be fetched")
         }

@@ -4,6 +4,7 @@
 mod activity;
 mod facts;
 mod machine;
+mod replication;
 
 use super::{Command, Outcome, Request, session};
 use crate::protocol::reply::Reply;
@@ -50,7 +51,7 @@ const SECTIONS: &[Section] = &[
     shown("Memory", machine::memory),
     shown("Persistence", machine::persistence),
     shown("Stats", activity::stats),
-    shown("Replication", machine::replication),
+    shown("Replication", replication::replication),
     shown("CPU", machine::cpu),
     shown("Modules", |_, _| ()),
     on_demand("Commandstats", activity::command_counts),

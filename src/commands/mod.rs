@@ -43,7 +43,7 @@ mod slowlog;
 mod sort;
 mod strings;
 pub mod table;
-mod transactions;
+pub mod transactions;
 mod wait;
 
 pub use command::{Command, Failure, Handler, Outcome, Request, Wait, container, read, session, write};

@@ -1,5 +1,4 @@
-//! Replication as its commands show it: ROLE, REPLICAOF, SLAVEOF, FAILOVER. A single server follows nobody and has no
-//! replicas, and says so.
+//! Replication as its commands show it: ROLE, REPLICAOF, SLAVEOF, FAILOVER.
 
 use super::{Command, Outcome, Request, session};
 use crate::base::number;
@@ -8,6 +7,8 @@ use crate::protocol::reply::Reply;
 use crate::protocol::spec::Group;
 use crate::protocol::spec::flag::{ADMIN, FAST, LOADING, NO_ASYNC_LOADING, NOSCRIPT, STALE};
 use crate::protocol::spec::syntax::{block, integer, one_of, string, token};
+use crate::replication::LinkState;
+use crate::replication::progress::Follower;
 use crate::session::session::Session;
 
 /// Declarations of these commands.
@@ -65,21 +66,66 @@ pub const COMMANDS: &[Command] = &[
         ]),
 ];
 
-fn role(_: &Request, _: &mut Session) -> Outcome {
-    Ok(Reply::Array(vec![Reply::Text("master"), Reply::Int(0), Reply::Array(Vec::new())]))
+fn role(request: &Request, _: &mut Session) -> Outcome {
+    let replication = &request.service.replication;
+    let Some((host, port)) = replication.followed() else { return Ok(role_of_primary(request)) };
+    let upstream = replication.upstream();
+    let (state, position) = match upstream.state {
+        LinkState::Down => ("connect", -1),
+        LinkState::Connecting => ("connecting", -1),
+        LinkState::Syncing => ("sync", -1),
+        LinkState::Up => ("connected", upstream.position as i64),
+    };
+    Ok(Reply::Array(vec![
+        Reply::Text("slave"),
+        Reply::bulk(host),
+        Reply::Int(i64::from(port)),
+        Reply::Text(state),
+        Reply::Int(position),
+    ]))
+}
+
+/// Replicas that still wait for a snapshot are not told of.
+fn role_of_primary(request: &Request) -> Reply {
+    let (replication, store) = (&request.service.replication, &request.service.store);
+    let partitions = usize::from(store.partition_count());
+    let followers = replication.followers();
+    let online = followers.iter().filter(|(_, follower)| follower.in_step.len() >= partitions);
+    let replicas = online.map(|(_, follower)| {
+        let (host, port) = &follower.address;
+        let words = [host.clone(), port.to_string(), follower.journaled.to_string()];
+        Reply::Array(words.map(Reply::bulk).to_vec())
+    });
+    let position = store.status().journal_position;
+    Reply::Array(vec![Reply::Text("master"), Reply::Int(position as i64), Reply::Array(replicas.collect())])
 }
 
 fn replicaof(request: &Request, _: &mut Session) -> Outcome {
     let (host, port) = (request.args.at(1), request.args.at(2));
+    let service = request.service;
     if host.eq_ignore_ascii_case(b"no") && port.eq_ignore_ascii_case(b"one") {
+        if service.replication.is_replica() {
+            service.follow(None);
+            tracing::info!("MASTER MODE enabled (user request)");
+        }
         return Ok(Reply::Ok);
     }
-    match number::parse_i64(port) {
-        Some(0..=65_535) => {
-            Err(ErrorReply::fixed("ERR replication is not supported by this version of Larder").into())
-        }
-        _ => Err(ErrorReply::fixed("ERR Invalid master port").into()),
+    let port = number::parse_i64(port).and_then(|port| u16::try_from(port).ok());
+    let port = port.ok_or(ErrorReply::fixed("ERR Invalid master port"))?;
+    let host = std::str::from_utf8(host).ok().filter(|host| !host.is_empty() && !host.contains(' '));
+    let host = host.ok_or(ErrorReply::fixed("ERR Invalid master host"))?;
+    let followed = service.replication.followed();
+    if followed.is_some_and(|(known, its_port)| known.eq_ignore_ascii_case(host) && its_port == port) {
+        tracing::info!(
+            "REPLICAOF would result into synchronization with the master we are already connected with."
+        );
+        return Ok(Reply::Simple("OK Already connected to specified master"));
     }
+    service.follow(Some((host, port)));
+    tracing::info!(
+        "Before turning into a replica of {host}:{port}, this server takes no more changes (user request)"
+    );
+    Ok(Reply::Ok)
 }
 
 fn failover(request: &Request, _: &mut Session) -> Outcome {
@@ -87,18 +133,39 @@ fn failover(request: &Request, _: &mut Session) -> Outcome {
     if request.args.len() == 2 && words.eat("ABORT") {
         return Err(ErrorReply::fixed("ERR No failover in progress.").into());
     }
+    let (mut target, mut is_forced, mut has_timeout) = (None, false, false);
     while !words.is_done() {
         if words.eat("TO") {
-            words.word()?;
-            words.int()?;
-            words.eat("FORCE");
+            target = Some((words.word()?, words.int()?));
         } else if words.eat("TIMEOUT") {
             if words.int()? <= 0 {
                 return Err(ErrorReply::fixed("ERR FAILOVER timeout must be greater than 0").into());
             }
+            has_timeout = true;
+        } else if words.eat("FORCE") {
+            is_forced = true;
         } else {
             return Err(error::SYNTAX.into());
         }
     }
-    Err(ErrorReply::fixed("ERR FAILOVER requires connected replicas.").into())
+    let replication = &request.service.replication;
+    let followers = replication.followers();
+    let is_follower = |(host, port): (&[u8], i64)| {
+        let is_it = |follower: &Follower| {
+            follower.address.0.as_bytes() == host && i64::from(follower.address.1) == port
+        };
+        followers.iter().any(|(_, follower)| is_it(follower))
+    };
+    Err(ErrorReply::fixed(if replication.is_replica() {
+        "ERR FAILOVER is not valid when server is a replica."
+    } else if followers.is_empty() {
+        "ERR FAILOVER requires connected replicas."
+    } else if is_forced && (!has_timeout || target.is_none()) {
+        "ERR FAILOVER with force option requires both a timeout and target HOST and IP."
+    } else if target.is_some_and(|target| !is_follower(target)) {
+        "ERR FAILOVER target HOST and PORT is not a replica."
+    } else {
+        "ERR FAILOVER is not supported by this version of Larder"
+    })
+    .into())
 }

@@ -6,11 +6,13 @@
 use super::execute::{find_again, note_expired, partitions_of, until_fetched};
 use super::keys_of::keys_of;
 use super::{Command, Failure, Handler, Outcome, Request, Wait};
+use crate::base::concern::WriteConcern;
 use crate::config::Settings;
 use crate::protocol::error;
 use crate::protocol::reply::Reply;
 use crate::protocol::spec::flag;
 use crate::session::client::Letter;
+use crate::session::holds::Holds;
 use crate::session::multi::Queued;
 use crate::session::service::Service;
 use crate::session::session::Session;
@@ -23,7 +25,9 @@ pub fn enter(wait: &Wait, request: &Request, session: &Session) -> Arc<Ticket> {
     let words = wait.words.clone().unwrap_or_else(|| Queued::copy_from(request.args));
     let keys = wait.keys.iter().map(|&at| (request.database, words.args().at(at).into())).collect();
     let client = Arc::clone(&session.client);
-    let ticket = Arc::new(Ticket::new(client, words, request.database, keys, wait.on_timeout.clone()));
+    let concern = session.concern(request.settings, request.database);
+    let ticket = Ticket::new(client, words, request.database, keys, wait.on_timeout.clone(), concern);
+    let ticket = Arc::new(ticket);
     request.service.waiting.add(&ticket);
     ticket
 }
@@ -69,10 +73,11 @@ fn run_ticket(
     let args = ticket.words.args();
     let entry = find_again(args);
     let request = Request { args, database: ticket.database, now, settings, service };
-    let mut position = 0;
+    let (mut position, mut holds) = (0, Holds::default());
     let started = service.clock.raw();
-    let outcome =
-        until_fetched(&service.store, |waits| run_once(entry.command, &request, waits, &mut position));
+    let outcome = until_fetched(&service.store, |waits| {
+        run_once(entry.command, &request, ticket.concern, waits, (&mut position, &mut holds))
+    });
     let reply = match outcome {
         Ok(reply) => reply,
         Err(Failure::Error(refusal)) if refusal != error::WRONG_TYPE => Reply::Error(refusal),
@@ -84,12 +89,18 @@ fn run_ticket(
     if position > 0 {
         changed_by(entry.command, &request, changed);
     }
-    ticket.client.send(Letter::Served { reply, position });
+    ticket.client.send(Letter::Served { reply, position, holds });
     true
 }
 
-fn run_once(command: &Command, request: &Request, waits: bool, position: &mut u64) -> Outcome {
-    let store = &*request.service.store;
+fn run_once(
+    command: &Command,
+    request: &Request,
+    concern: WriteConcern,
+    waits: bool,
+    (position, holds): (&mut u64, &mut Holds),
+) -> Outcome {
+    let (store, replication) = (&*request.service.store, &*request.service.replication);
     let partitions = partitions_of(command, &request.args, store);
     match command.handler {
         Handler::Read(handler) => {
@@ -97,6 +108,7 @@ fn run_once(command: &Command, request: &Request, waits: bool, position: &mut u6
             if waits {
                 view.wait_for_disk();
             }
+            holds.note_view(&view, replication);
             handler(request, &mut view)
         }
         Handler::Write(handler) => {
@@ -104,10 +116,13 @@ fn run_once(command: &Command, request: &Request, waits: bool, position: &mut u6
             if waits {
                 transaction.wait_for_disk();
             }
+            holds.note_view(&transaction, replication);
             let reply = handler(request, &mut transaction)?;
             transaction.admit(command.spec.flags.has(flag::DENYOOM))?;
             note_expired(request.service, transaction.expired());
-            *position = transaction.commit();
+            *position = transaction.commit_guarded(concern, |partition, position| {
+                holds.note_write(partition, concern, position, replication);
+            });
             Ok(reply)
         }
         Handler::Session(_) | Handler::Container => Err(error::SYNTAX.into()),

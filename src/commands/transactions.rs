@@ -10,6 +10,8 @@ use super::execute::{
 };
 use super::table::Entry;
 use super::{Command, Failure, Handler, Outcome, Request, record, serve, session};
+use crate::base::concern::WriteConcern;
+use crate::config::Settings;
 use crate::protocol::args::Args;
 use crate::protocol::encode::Version;
 use crate::protocol::error::{self, ErrorReply};
@@ -18,9 +20,11 @@ use crate::protocol::spec::access::RO;
 use crate::protocol::spec::flag::{ALLOW_BUSY, DENYOOM, FAST, LOADING, NOSCRIPT, SKIP_SLOWLOG, STALE};
 use crate::protocol::spec::syntax::key;
 use crate::protocol::spec::{Flags, Group, KeySpec};
+use crate::session::holds::Holds;
 use crate::session::multi::Queued;
 use crate::session::session::Session;
-use crate::store::{Key, PartitionSet, Transaction};
+use crate::store::{Key, PartitionSet, Store, Transaction};
+use smallvec::SmallVec;
 use std::collections::VecDeque;
 
 const ALWAYS: Flags = NOSCRIPT.and(LOADING).and(STALE);
@@ -133,34 +137,48 @@ impl Step<'_> {
         let command = self.entry.command;
         !matches!(command.handler, Handler::Session(_)) || command.spec.group == Group::Connection
     }
+
+    fn is_write(&self) -> bool {
+        matches!(self.entry.command.handler, Handler::Write(_))
+    }
+
+    /// The database that is selected behind it, if it was `database` before.
+    fn database_after(&self, database: u16) -> u16 {
+        let index = (self.entry.command.spec.name == "select").then(|| self.args.int(1).ok()).flatten();
+        index.and_then(|index| u16::try_from(index).ok()).unwrap_or(database)
+    }
 }
 
 fn run(request: &Request, session: &mut Session, queue: &[Queued]) -> Reply {
     let database = session.database;
-    let steps: Vec<Step> =
-        queue.iter().map(|queued| Step { entry: find_again(queued.args()), args: queued.args() }).collect();
+    let steps = steps_of(queue);
     let partitions = steps.iter().filter(|step| !matches!(step.entry.command.handler, Handler::Session(_)));
     let partitions = partitions.fold(session.watched.partitions(&request.service.store), |all, step| {
         all.union(partitions_of(step.entry.command, &step.args, &request.service.store))
     });
-    let (mut replies, mut position) = (Vec::new(), 0);
-    let version = session.version;
+    let (mut replies, mut position, mut holds) = (Vec::new(), 0, Holds::default());
+    let (version, concern) = (session.version, concern_of(session, request.settings, &steps));
+    let replication = &*request.service.replication;
     let outcome = until_fetched(&request.service.store, |waits| {
         session.version = version;
         let mut transaction = request.service.store.transaction(&partitions, request.now);
         if waits {
             transaction.wait_for_disk();
         }
+        holds.note_view(&transaction, replication);
         if is_overtaken(session, &mut transaction)? {
             return Ok(Reply::NullArray);
         }
         replies = run_inside(request, session, &steps, &mut transaction)?;
         transaction.admit(steps.iter().any(|step| step.entry.command.spec.flags.has(DENYOOM)))?;
         note_expired(request.service, transaction.expired());
-        position = transaction.commit();
+        position = transaction.commit_guarded(concern, |partition, position| {
+            holds.note_write(partition, concern, position, replication);
+        });
         Ok(Reply::Ok)
     });
     session.note_write(position);
+    session.holds.merge(holds);
     match outcome {
         Ok(Reply::Ok) => {}
         Ok(reply) => return reply,
@@ -178,14 +196,45 @@ fn run(request: &Request, session: &mut Session, queue: &[Queued]) -> Reply {
     Reply::Array(replies.collect())
 }
 
+fn steps_of(queue: &[Queued]) -> Vec<Step<'_>> {
+    queue.iter().map(|queued| Step { entry: find_again(queued.args()), args: queued.args() }).collect()
+}
+
+/// The write concern that a transaction of these commands would have, and the partitions that it may change.
+pub fn written(
+    session: &Session,
+    settings: &Settings,
+    store: &Store,
+    queue: &[Queued],
+) -> (WriteConcern, PartitionSet) {
+    let steps = steps_of(queue);
+    let writes = steps.iter().filter(|step| step.is_write());
+    let partitions = writes.fold(PartitionSet::of(SmallVec::new()), |all, step| {
+        all.union(partitions_of(step.entry.command, &step.args, store))
+    });
+    (concern_of(session, settings, &steps), partitions)
+}
+
+/// The strongest write concern of all its databases, as it is committed as a whole.
+fn concern_of(session: &Session, settings: &Settings, steps: &[Step]) -> WriteConcern {
+    let mut database = session.database;
+    let mut strongest = WriteConcern::Local;
+    for step in steps {
+        database = step.database_after(database);
+        if step.is_write() {
+            strongest = strongest.max(session.concern(settings, database));
+        }
+    }
+    strongest
+}
+
 /// Serves whoever waits for what the steps have changed. SELECT among them changes what keys mean.
 #[cold]
 fn serve_after(request: &Request, steps: &[Step], mut database: u16) {
     let mut keys = VecDeque::new();
     for step in steps {
-        if step.entry.command.spec.name == "select" {
-            database = step.args.int(1).ok().and_then(|index| u16::try_from(index).ok()).unwrap_or(database);
-        } else if matches!(step.entry.command.handler, Handler::Write(_)) {
+        database = step.database_after(database);
+        if matches!(step.entry.command.handler, Handler::Write(_)) {
             let request = Request { args: step.args, database, ..*request };
             serve::changed_by(step.entry.command, &request, &mut keys);
         }

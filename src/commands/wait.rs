@@ -1,10 +1,10 @@
-//! WAIT and WAITAOF: how many nodes have what this connection wrote. There are no replicas yet, so neither has to wait.
+//! WAIT and WAITAOF: how many nodes have what this connection wrote.
 
-use super::{Command, Outcome, Request, session};
+use super::{Command, Failure, Outcome, Request, session};
 use crate::protocol::error::ErrorReply;
-use crate::protocol::reply::Reply;
 use crate::protocol::spec::flag::NOSCRIPT;
 use crate::protocol::spec::syntax::integer;
+use crate::session::copies::CopiesWanted;
 use crate::session::session::Session;
 
 /// Declarations of these commands.
@@ -30,30 +30,62 @@ pub const COMMANDS: &[Command] = &[
 ];
 
 const NUMLOCAL: ErrorReply = ErrorReply::fixed("ERR value is out of range, value must between 0 and 1");
+const ON_A_REPLICA: ErrorReply = ErrorReply::fixed(
+    "ERR WAIT cannot be used with replica instances. Please also note that since Redis 4.0 if a replica is configured to be \
+     writable (which is not the default) writes to replicas are just local and are not propagated.",
+);
+const AOF_ON_A_REPLICA: ErrorReply = ErrorReply::fixed(
+    "ERR WAITAOF cannot be used with replica instances. Please also note that writes to replicas are just local and are not \
+     propagated.",
+);
 const NUMREPLICAS: ErrorReply = ErrorReply::fixed("ERR value is out of range, must be positive");
 
-fn check_timeout(request: &Request, word: usize) -> Result<(), ErrorReply> {
+/// Milliseconds; none is for ever.
+fn timeout(request: &Request, word: usize) -> Result<Option<u64>, ErrorReply> {
     match request.args.int(word) {
-        Ok(timeout) if timeout >= 0 => Ok(()),
+        Ok(timeout) if timeout >= 0 => Ok(Some(timeout.unsigned_abs()).filter(|ms| *ms > 0)),
         Ok(_) => Err(ErrorReply::fixed("ERR timeout is negative")),
         Err(_) => Err(ErrorReply::fixed("ERR timeout is not an integer or out of range")),
     }
 }
 
-fn wait(request: &Request, _: &mut Session) -> Outcome {
-    request.args.int(1)?;
-    check_timeout(request, 2)?;
-    Ok(Reply::Int(0))
+fn wait(request: &Request, session: &mut Session) -> Outcome {
+    if request.service.replication.is_replica() {
+        return Err(ON_A_REPLICA.into());
+    }
+    let replicas = request.args.int(1)?;
+    let timeout_ms = timeout(request, 2)?;
+    wait_for(request, session, (None, replicas), timeout_ms)
 }
 
 fn waitaof(request: &Request, session: &mut Session) -> Outcome {
-    if !(0..=1).contains(&request.args.int(1)?) {
+    let local = request.args.int(1)?;
+    if !(0..=1).contains(&local) {
         return Err(NUMLOCAL.into());
     }
-    if request.args.int(2)? < 0 {
+    let replicas = request.args.int(2)?;
+    if replicas < 0 {
         return Err(NUMREPLICAS.into());
     }
-    check_timeout(request, 3)?;
-    let is_durable = request.service.store.durable_position() >= session.journal_position;
-    Ok(Reply::Array(vec![Reply::Int(i64::from(is_durable)), Reply::Int(0)]))
+    let timeout_ms = timeout(request, 3)?;
+    if request.service.replication.is_replica() {
+        return Err(AOF_ON_A_REPLICA.into());
+    }
+    wait_for(request, session, (Some(local == 1), replicas), timeout_ms)
+}
+
+/// The counts if they are enough already, or if nothing may wait here; else the wait.
+fn wait_for(
+    request: &Request,
+    session: &Session,
+    (local_disk, replicas): (Option<bool>, i64),
+    timeout_ms: Option<u64>,
+) -> Outcome {
+    let replicas = u64::try_from(replicas).unwrap_or(0);
+    let wanted = CopiesWanted { position: session.last_write, local_disk, replicas, timeout_ms };
+    let copies = wanted.count(request.service);
+    if wanted.is_met_by(copies) || session.executing.is_some() {
+        return Ok(wanted.reply(copies));
+    }
+    Err(Failure::Copies(wanted))
 }

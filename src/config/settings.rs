@@ -370,6 +370,12 @@ impl EvictionPolicy {
 }
 
 impl Settings {
+    /// Whether some write may have to wait for replicas although its connection has not asked for it.
+    #[inline]
+    pub fn has_concern(&self) -> bool {
+        self.write_concern != WriteConcern::Local || !self.write_concern_databases.is_empty()
+    }
+
     /// The write concern of a connection that has `database` selected and chose none itself.
     #[inline]
     pub fn write_concern_of(&self, database: u16) -> WriteConcern {

@@ -12,8 +12,6 @@ use std::time::Instant;
 pub struct Identity {
     /// Forty random hexadecimal digits, others at every start.
     pub run_id: String,
-    /// Forty more, which name the history of the data for replicas.
-    pub replication_id: String,
     /// When it started, by the monotonic clock.
     pub started: Instant,
     /// When it started, seconds since 1970.
@@ -28,7 +26,6 @@ impl Identity {
         let executable = std::env::current_exe().unwrap_or_default();
         Identity {
             run_id: random_digits(),
-            replication_id: random_digits(),
             started: Instant::now(),
             started_s: clock::unix_ms() / 1000,
             executable: executable.to_string_lossy().into_owned(),

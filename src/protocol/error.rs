@@ -84,6 +84,10 @@ errors! {
     NO_AUTH = "NOAUTH Authentication required.";
     /// `min-replicas-to-write` is not met.
     NO_REPLICAS = "NOREPLICAS Not enough good replicas to write.";
+    /// This node follows another one, which takes the changes.
+    READ_ONLY = "READONLY You can't write against a read only replica.";
+    /// What is here may be old, and `replica-serve-stale-data` is off.
+    MASTER_DOWN = "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.";
     /// The password or the user is wrong.
     WRONG_PASS = "WRONGPASS invalid username-password pair or user is disabled.";
     /// `maxmemory` is reached and nothing may be evicted.

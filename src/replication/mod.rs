@@ -27,7 +27,7 @@ use progress::{Follower, LinkId, Progress};
 use snapshots::Snapshots;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::time::Duration;
 use storage::Storage;
 use tokio::sync::watch;
@@ -138,9 +138,11 @@ pub enum LinkState {
 pub struct Upstream {
     /// How the link stands.
     pub state: LinkState,
+    /// The primary's identity, as its data folder has it.
+    pub node: String,
     /// When something was received last, in milliseconds of [`Replication::now_ms`].
     pub heard_ms: u64,
-    /// When the link went down, in the same clock.
+    /// When the link went down, in the same clock; 0 if it was never up.
     pub down_since_ms: u64,
     /// Up to which position of the primary's journal everything is in this node's journal.
     pub position: u64,
@@ -150,14 +152,47 @@ pub struct Upstream {
     pub snapshot_bytes: (u64, u64),
     /// Why the link ended last, in words.
     pub error: Option<String>,
+    /// When everything that the primary had was here, as far as that is known; kept by [`Upstream::note_freshness`].
+    fresh_ms: u64,
+    /// When the primary told an end of its journal that is not reached yet, and that end.
+    mark: Option<(u64, u64)>,
+}
+
+impl Upstream {
+    /// For how many milliseconds, at most, changes of the primary may be missing here. A primary that is silent may have changed
+    /// anything.
+    pub fn stale_ms(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(self.fresh_ms)
+    }
+
+    /// The primary has said where its journal ends.
+    pub fn primary_is_at(&mut self, position: u64, now_ms: u64) {
+        self.primary_position = position;
+        self.mark.get_or_insert((now_ms, position));
+    }
+
+    /// While the primary goes on, its end is never reached. So one end that it told is remembered until it is, then the next.
+    fn note_freshness(&mut self) {
+        if let Some((told_ms, end)) = self.mark
+            && self.position >= end
+        {
+            self.fresh_ms = told_ms;
+            self.mark = None;
+        }
+    }
 }
 
 /// The state of replication that everybody may ask for.
 pub struct Replication {
     assignment: watch::Sender<Assignment>,
+    /// Counts changes of parts.
+    term: AtomicU64,
+    is_replica: AtomicBool,
     progress: Mutex<Progress>,
     /// Of each partition, by [`WriteConcern::held_index`].
     acknowledged: Vec<[AtomicU64; 3]>,
+    /// How many nodes are in step with each partition.
+    in_step: Vec<AtomicU16>,
     /// Counts changes of `acknowledged` and of who follows.
     changes: watch::Sender<u64>,
     upstream: Mutex<Upstream>,
@@ -172,6 +207,9 @@ impl Replication {
         Replication {
             progress: Mutex::new(Progress::new(assignment.copies)),
             acknowledged: assignment.parts.iter().map(|_| Default::default()).collect(),
+            in_step: assignment.parts.iter().map(|_| AtomicU16::new(0)).collect(),
+            term: AtomicU64::new(0),
+            is_replica: AtomicBool::new(assignment.followed().is_some()),
             assignment: watch::Sender::new(assignment),
             changes: watch::Sender::new(0),
             upstream: Mutex::default(),
@@ -199,12 +237,30 @@ impl Replication {
     /// Gives this node other parts. Links end and begin as they say.
     pub fn assign(&self, assignment: Assignment) {
         self.progress.lock().set_copies(assignment.copies);
+        self.is_replica.store(assignment.followed().is_some(), Ordering::Release);
         let before = self.assignment.send_replace(assignment.clone());
+        if before.parts != assignment.parts {
+            self.term.fetch_add(1, Ordering::AcqRel);
+            *self.upstream.lock() = Upstream::default();
+        }
         if before.copies != assignment.copies {
             // What fewer copies had acknowledged, more have not.
             self.acknowledged.iter().flatten().for_each(|position| position.store(0, Ordering::Release));
         }
         self.note_progress();
+    }
+
+    /// Changes with the parts: what began in one term and ends in another began in another part, and what was waited for may
+    /// never come.
+    #[inline]
+    pub fn term(&self) -> u64 {
+        self.term.load(Ordering::Acquire)
+    }
+
+    /// Whether this node follows another one.
+    #[inline]
+    pub fn is_replica(&self) -> bool {
+        self.is_replica.load(Ordering::Acquire)
     }
 
     /// Host and port of the server that is followed, if this node is a replica.
@@ -219,7 +275,16 @@ impl Replication {
 
     /// Changes what is known of the primary.
     pub fn with_upstream<T>(&self, change: impl FnOnce(&mut Upstream) -> T) -> T {
-        change(&mut self.upstream.lock())
+        let mut upstream = self.upstream.lock();
+        let outcome = change(&mut upstream);
+        upstream.note_freshness();
+        outcome
+    }
+
+    /// How the link to the primary stands, and for how many milliseconds, at most, changes of the primary may be missing here.
+    pub fn standing(&self) -> (LinkState, u64) {
+        let upstream = self.upstream.lock();
+        (upstream.state, upstream.stale_ms(self.now_ms()))
     }
 
     /// A name for a link that begins, from 1.
@@ -247,6 +312,8 @@ impl Replication {
     fn note_progress(&self) {
         let progress = self.progress.lock();
         for (partition, acknowledged) in self.acknowledged.iter().enumerate() {
+            let in_step = progress.in_step(PartitionId(partition as u16));
+            self.in_step[partition].store(u16::try_from(in_step).unwrap_or(u16::MAX), Ordering::Release);
             for (index, concern) in WriteConcern::HELD.into_iter().enumerate() {
                 let position = progress.acknowledged(PartitionId(partition as u16), concern);
                 acknowledged[index].fetch_max(position, Ordering::AcqRel);
@@ -265,6 +332,22 @@ impl Replication {
         }
     }
 
+    /// Whether as many replicas are in step with `partition` as `concern` asks for.
+    pub fn can_meet(&self, partition: PartitionId, concern: WriteConcern) -> bool {
+        let wanted = concern.replicas(self.assignment.borrow().copies);
+        self.in_step[usize::from(partition.0)].load(Ordering::Acquire) >= wanted
+    }
+
+    /// How many replicas have everything up to `position` of this node's journal: in theirs, or on their disks.
+    pub fn have(&self, position: u64, on_disk: bool) -> usize {
+        self.progress.lock().have(position, self.acknowledged.len() as u16, on_disk)
+    }
+
+    /// How many replicas are in step and were heard within the last `lag_ms` milliseconds.
+    pub fn good(&self, lag_ms: u64) -> usize {
+        self.progress.lock().good(self.now_ms().saturating_sub(lag_ms), self.acknowledged.len() as u16)
+    }
+
     /// Tells when followers come, go, or get on.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
@@ -274,6 +357,31 @@ impl Replication {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_replica_knows_how_old_its_data_may_be() {
+        let mut upstream = Upstream::default();
+        let mut hear = |now_ms, primary_position, position| {
+            upstream.primary_is_at(primary_position, now_ms);
+            upstream.position = position;
+            upstream.note_freshness();
+            upstream.stale_ms(1000)
+        };
+        assert_eq!(hear(100, 50, 0), 1000, "nothing is here yet");
+        assert_eq!(hear(200, 80, 40), 1000);
+        assert_eq!(hear(300, 90, 60), 900, "what was there at 100 is here, though never all of it at once");
+        assert_eq!(hear(400, 90, 90), 600, "all is here that was there when it was heard last");
+        assert_eq!(hear(500, 120, 100), 600);
+    }
+
+    #[test]
+    fn a_change_of_parts_begins_a_term_and_a_change_of_copies_does_not() {
+        let replication = Replication::new(Assignment::primary(1, 2));
+        replication.assign(Assignment::primary(1, 3));
+        assert_eq!((replication.term(), replication.is_replica()), (0, false));
+        replication.assign(Assignment::replica(1, 3, "a", 1));
+        assert_eq!((replication.term(), replication.is_replica()), (1, true));
+    }
 
     #[test]
     fn what_was_acknowledged_once_stays_so() {

@@ -8,6 +8,7 @@
 
 use crate::base::concern::WriteConcern;
 use crate::base::ids::PartitionId;
+use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Names a link of this process: never used twice.
@@ -70,16 +71,40 @@ impl Progress {
         if replicas == 0 {
             return u64::MAX;
         }
-        let in_step = self.followers.values().filter(|follower| follower.in_step.contains(&partition));
-        // A node counts once, also while an old link of it has not ended yet.
-        let mut nodes: BTreeMap<&str, u64> = BTreeMap::new();
-        for follower in in_step {
-            let position = nodes.entry(&follower.node).or_default();
-            *position = follower.journaled.max(*position);
-        }
-        let mut positions: Vec<u64> = nodes.into_values().collect();
+        let mut positions = self.nodes(|it| it.in_step.contains(&partition).then_some(it.journaled));
         positions.sort_unstable_by(|a, b| b.cmp(a));
         positions.get(replicas - 1).copied().unwrap_or(0)
+    }
+
+    /// How many nodes are in step with `partition`.
+    pub fn in_step(&self, partition: PartitionId) -> usize {
+        self.nodes(|it| it.in_step.contains(&partition).then_some(0)).len()
+    }
+
+    /// How many nodes have everything up to `position`, of all of so many `partitions`: in their journals, or on their disks.
+    pub fn have(&self, position: u64, partitions: u16, on_disk: bool) -> usize {
+        let has = |it: &Follower| if on_disk { it.synced >= position } else { it.journaled >= position };
+        self.nodes(|it| (it.in_step.len() >= usize::from(partitions) && has(it)).then_some(0)).len()
+    }
+
+    /// How many nodes are in step with all of so many `partitions` and were heard at `since_ms` or later.
+    pub fn good(&self, since_ms: u64, partitions: u16) -> usize {
+        let is_good = |it: &Follower| it.in_step.len() >= usize::from(partitions) && it.heard_ms >= since_ms;
+        self.nodes(|it| is_good(it).then_some(0)).len()
+    }
+
+    /// What `of` gives for each node, the largest of its links; nodes for which it gives nothing are left out. A node counts
+    /// once, also while an old link of it has not ended yet.
+    fn nodes(&self, of: impl Fn(&Follower) -> Option<u64>) -> SmallVec<[u64; 8]> {
+        let mut found: SmallVec<[(&str, u64); 8]> = SmallVec::new();
+        for follower in self.followers.values() {
+            let Some(value) = of(follower) else { continue };
+            match found.iter_mut().find(|(node, _)| *node == follower.node) {
+                Some((_, largest)) => *largest = value.max(*largest),
+                None => found.push((&follower.node, value)),
+            }
+        }
+        found.into_iter().map(|(_, value)| value).collect()
     }
 }
 
@@ -121,6 +146,24 @@ mod tests {
     fn a_node_with_two_links_is_one_copy() {
         assert_eq!(progress(5, &[("a", 10), ("a", 20)]).acknowledged(P, WriteConcern::Majority), 0);
         assert_eq!(progress(5, &[("a", 10), ("a", 20)]).acknowledged(P, WriteConcern::One), 20);
+    }
+
+    #[test]
+    fn those_that_have_a_position_are_counted_by_node() {
+        let mut progress = progress(3, &[("a", 10), ("a", 20), ("b", 30)]);
+        progress.follower(2).synced = 25;
+        assert_eq!(
+            (progress.have(20, 1, false), progress.have(30, 1, false), progress.have(31, 1, false)),
+            (2, 1, 0)
+        );
+        assert_eq!((progress.have(25, 1, true), progress.have(0, 1, true)), (1, 2));
+        assert_eq!(
+            (progress.have(0, 2, false), progress.in_step(P)),
+            (0, 2),
+            "of two partitions they have one"
+        );
+        progress.follower(2).heard_ms = 100;
+        assert_eq!((progress.good(100, 1), progress.good(0, 1)), (1, 2));
     }
 
     #[test]

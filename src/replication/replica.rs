@@ -219,7 +219,8 @@ impl Follower<'_> {
     async fn take_message(&mut self, message: Message) -> Result<(), LinkError> {
         match message {
             Message::Heartbeat { position, .. } => {
-                self.node.replication.with_upstream(|upstream| upstream.primary_position = position);
+                let now_ms = self.node.replication.now_ms();
+                self.node.replication.with_upstream(|upstream| upstream.primary_is_at(position, now_ms));
             }
             Message::Plan(id, plan) => self.take_plan(id, plan).await?,
             Message::Chain(id, lsn, chain) => {

@@ -13,6 +13,7 @@
 //! - an idle connection owns no buffers.
 
 use super::buffers;
+use super::confirmation::{HeldReply, Release};
 use super::dispatch::{Turn, Verdict, dispatch};
 use super::stream::Stream;
 use crate::base::clock;
@@ -23,6 +24,7 @@ use crate::protocol::error::ErrorReply;
 use crate::protocol::parser::{Limits, Parser, Step};
 use crate::protocol::reply::Reply;
 use crate::session::client::{Buffers, Client, Letter, limited_output_len};
+use crate::session::copies::CopiesWanted;
 use crate::session::handover::LinkStream;
 use crate::session::service::Service;
 use crate::session::session::{Closing, Replies, Session};
@@ -63,6 +65,11 @@ const RELIEF_LOOKS: u32 = 10;
 /// How soon the end of a wait is tried again that another thread is just about to serve.
 const CLAIM_AGAIN_GAP: Duration = Duration::from_millis(1);
 
+/// What ends the wait of a blocking command when the server begins to follow another one.
+const ROLE_CHANGED: ErrorReply = ErrorReply::fixed(
+    "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
+);
+
 /// Why a connection woke up.
 enum Woken {
     /// This many bytes are in the thread's shared buffer.
@@ -94,18 +101,24 @@ type Wait = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// One client's connection.
 pub struct Connection<S> {
     stream: S,
-    service: Arc<Service>,
-    session: Session,
+    pub(super) service: Arc<Service>,
+    pub(super) session: Session,
     parser: Parser,
     /// Bytes not yet run.
     input: BytesMut,
     /// Replies, the first `sent` bytes of which are gone.
-    output: Vec<u8>,
+    pub(super) output: Vec<u8>,
     sent: usize,
+    /// The replies of this turn that tell of something unconfirmed.
+    pub(super) held: Vec<HeldReply>,
+    /// Replies wait to be confirmed.
+    pub(super) is_confirming: bool,
     /// What must end before commands run again.
     wait: Option<Wait>,
     /// The command that waits for a key, if that is why.
     ticket: Option<Arc<Ticket>>,
+    /// What WAIT or WAITAOF waits for, if that is why.
+    copies: Option<CopiesWanted>,
 }
 
 impl<S: Stream> Connection<S> {
@@ -120,8 +133,11 @@ impl<S: Stream> Connection<S> {
             input: BytesMut::new(),
             output: Vec::new(),
             sent: 0,
+            held: Vec::new(),
+            is_confirming: false,
             wait: None,
             ticket: None,
+            copies: None,
         }
     }
 
@@ -178,7 +194,7 @@ impl<S: Stream> Connection<S> {
 
     /// Whether commands may run: not while waiting, nor while too much output does.
     fn may_run(&self) -> bool {
-        self.wait.is_none() && self.session.closing.is_none() && !self.is_output_full()
+        self.wait.is_none() && !self.is_confirming && self.session.closing.is_none() && !self.is_output_full()
     }
 
     /// Whether commands wait because of unsent output. With a limit they do not: whoever exceeds it is closed.
@@ -255,6 +271,11 @@ impl<S: Stream> Connection<S> {
         }
     }
 
+    /// Whether the other end has closed, as far as it can be seen now. What comes from it is kept.
+    pub(super) fn is_peer_gone(&mut self, context: &mut Context) -> bool {
+        matches!(self.poll_input(context), Poll::Ready(Woken::Gone))
+    }
+
     fn note_read(&self, len: usize) {
         self.service.statistics.add(Counter::Reads, 1);
         self.service.statistics.add(Counter::NetInput, len as u64);
@@ -285,6 +306,13 @@ impl<S: Stream> Connection<S> {
         loop {
             if self.session.journal_position > 0 && !self.flush().await {
                 return false;
+            }
+            if !self.session.holds.is_empty() {
+                match self.confirm().await {
+                    Release::AtOnce => {}
+                    Release::AfterAWait => left = Left::More,
+                    Release::Never => return false,
+                }
             }
             if !self.send_at_once().await {
                 return false;
@@ -371,7 +399,13 @@ impl<S: Stream> Connection<S> {
                         }
                         Verdict::Waiting { ticket, timeout_ms } => {
                             used += len;
+                            self.session.holds.take_held(); // there is no reply yet
                             self.wait_for_key(ticket, timeout_ms);
+                            break;
+                        }
+                        Verdict::Copies(wanted) => {
+                            used += len;
+                            self.wait_for_copies(wanted);
                             break;
                         }
                         Verdict::Postponed { until_ms } => {
@@ -395,6 +429,17 @@ impl<S: Stream> Connection<S> {
 
     #[inline]
     fn answer(&mut self, reply: &Reply) {
+        let start = self.output.len();
+        self.encode(reply);
+        if let Some(held) = self.session.holds.take_held()
+            && start < self.output.len()
+        {
+            self.held.push(HeldReply { range: start..self.output.len(), held });
+        }
+    }
+
+    #[inline]
+    fn encode(&mut self, reply: &Reply) {
         if self.session.replies == Replies::On {
             encode::encode(reply, self.session.version, &mut self.output);
         } else {
@@ -560,10 +605,11 @@ impl<S: Stream> Connection<S> {
                     }
                     self.output.extend_from_slice(&bytes);
                 }
-                Letter::Served { reply, position } => {
+                Letter::Served { reply, position, holds } => {
                     self.ticket = None;
                     self.end_wait();
                     self.session.note_write(position);
+                    self.session.holds.merge(holds);
                     self.reply_late(&reply);
                 }
                 Letter::Unblock { with_error } => {
@@ -571,7 +617,11 @@ impl<S: Stream> Connection<S> {
                         Reply::Error(ErrorReply::fixed("UNBLOCKED client unblocked via CLIENT UNBLOCK"));
                     self.time_is_up(with_error.then_some(error));
                 }
-                Letter::Nudge => {}
+                Letter::RoleChanged if self.session.client.is_waiting() => {
+                    self.time_is_up(Some(Reply::Error(ROLE_CHANGED)));
+                    self.session.close_after_reply();
+                }
+                Letter::RoleChanged | Letter::Nudge => {}
             }
         }
         let service = Arc::clone(&self.service);
@@ -598,6 +648,17 @@ impl<S: Stream> Connection<S> {
         });
     }
 
+    /// Holds commands until there are enough copies, the time is up, or another client ends the wait.
+    fn wait_for_copies(&mut self, wanted: CopiesWanted) {
+        self.copies = Some(wanted);
+        self.session.client.set_waiting(true);
+        let service = Arc::clone(&self.service);
+        self.begin_wait(Box::pin(async move {
+            let time = wanted.timeout_ms.map_or(Duration::MAX, Duration::from_millis);
+            let _ = tokio::time::timeout(time, wanted.met(&service)).await;
+        }));
+    }
+
     fn begin_wait(&mut self, wait: Wait) {
         self.wait = Some(wait);
         self.session.is_blocked = true;
@@ -605,8 +666,13 @@ impl<S: Stream> Connection<S> {
         self.service.clients.note_blocked();
     }
 
-    /// Ends a wait that nobody served, with `reply` or what the command gives in that case.
+    /// Ends a wait that nobody served, or one for copies, with `reply` or what the command gives in that case.
     fn time_is_up(&mut self, reply: Option<Reply>) {
+        if let Some(wanted) = self.copies.take() {
+            self.end_wait();
+            let count = || wanted.reply(wanted.count(&self.service));
+            return self.reply_late(&reply.unwrap_or_else(count));
+        }
         let Some(ticket) = self.ticket.take() else { return self.end_wait() };
         if !ticket.claim() {
             // It is being served at this moment, or at least tried.

@@ -6,16 +6,19 @@
 
 use super::names;
 use crate::base::clock;
-use crate::commands::execute::{Answer, disk_refusal, execute};
+use crate::commands::execute::{Answer, disk_refusal, execute, partitions_of};
 use crate::commands::table::{self, Entry};
-use crate::commands::{Handler, Request};
+use crate::commands::{Handler, Request, transactions};
 use crate::config::Settings;
+use crate::config::settings::ReplicaReads;
 use crate::observability::statistics::Counter;
 use crate::protocol::args::Args;
 use crate::protocol::error::{self, ErrorReply};
 use crate::protocol::reply::Reply;
 use crate::protocol::spec::{Flags, flag};
+use crate::replication::LinkState;
 use crate::session::apply::policy;
+use crate::session::copies::CopiesWanted;
 use crate::session::pause::Scope;
 use crate::session::service::Service;
 use crate::session::session::{Closing, Session};
@@ -49,6 +52,8 @@ pub enum Verdict {
         /// For how long, in milliseconds; none is for ever.
         timeout_ms: Option<u64>,
     },
+    /// It waits for copies of what the connection wrote.
+    Copies(CopiesWanted),
     /// It must wait for the end of a pause, at this wall clock or earlier, and then be dispatched again.
     Postponed {
         /// Wall clock milliseconds.
@@ -108,6 +113,7 @@ pub fn dispatch(turn: Turn, session: &mut Session, args: Args) -> Verdict {
     match run(turn, session, &call) {
         Answer::Reply(reply) => Verdict::Done(reply),
         Answer::Waiting { ticket, timeout_ms } => Verdict::Waiting { ticket, timeout_ms },
+        Answer::Copies(wanted) => Verdict::Copies(wanted),
     }
 }
 
@@ -134,7 +140,10 @@ fn gates(turn: Turn, session: &mut Session, call: &Call) -> Result<(), ErrorRepl
     out_of_memory(turn, session, call)?;
     disk_refuses(turn, session, call)?;
     too_few_replicas(turn, session, call)?;
-    subscriber_only(session, call)
+    read_only(turn, session, call)?;
+    concern_cannot_be_met(turn, session, call)?;
+    subscriber_only(session, call)?;
+    stale(turn, session, call)
 }
 
 /// The number of words.
@@ -183,8 +192,8 @@ fn not_inside_multi(session: &Session, call: &Call) -> Result<(), ErrorReply> {
 #[inline]
 fn out_of_memory(turn: Turn, session: &mut Session, call: &Call) -> Result<(), ErrorReply> {
     let limit = turn.settings.maxmemory;
-    if limit == 0 || turn.service.store.used_bytes() <= limit {
-        return Ok(());
+    if limit == 0 || turn.service.store.used_bytes() <= limit || turn.service.replication.is_replica() {
+        return Ok(()); // what a replica removes is its primary's decision
     }
     evict(turn, session, call)
 }
@@ -234,15 +243,78 @@ fn disk_refuses(turn: Turn, session: &Session, call: &Call) -> Result<(), ErrorR
     }
 }
 
-/// Writes while `min-replicas-to-write` asks for replicas: there are none yet, and to accept what somebody wants to be
-/// copied elsewhere would be a broken promise.
+/// Writes of a primary while fewer replicas follow closely than `min-replicas-to-write` asks for.
 #[inline]
 fn too_few_replicas(turn: Turn, session: &Session, call: &Call) -> Result<(), ErrorReply> {
     let settings = turn.settings;
     if settings.min_replicas_to_write == 0 || settings.min_replicas_max_lag == 0 {
         return Ok(());
     }
-    if effective_flags(session, call).has(flag::WRITE) { Err(error::NO_REPLICAS) } else { Ok(()) }
+    if !effective_flags(session, call).has(flag::WRITE) || turn.service.replication.is_replica() {
+        return Ok(());
+    }
+    let good = turn.service.replication.good(u64::from(settings.min_replicas_max_lag) * 1000);
+    if good >= settings.min_replicas_to_write as usize { Ok(()) } else { Err(error::NO_REPLICAS) }
+}
+
+/// Writes to a replica.
+#[inline]
+fn read_only(turn: Turn, session: &Session, call: &Call) -> Result<(), ErrorReply> {
+    if turn.service.replication.is_replica() && effective_flags(session, call).has(flag::WRITE) {
+        return Err(error::READ_ONLY);
+    }
+    Ok(())
+}
+
+/// Writes with a write concern that asks for more replicas than are in step.
+#[inline]
+fn concern_cannot_be_met(turn: Turn, session: &Session, call: &Call) -> Result<(), ErrorReply> {
+    if !turn.settings.has_concern() && session.write_concern.is_none() {
+        return Ok(());
+    }
+    if effective_flags(session, call).has(flag::WRITE) && !can_meet(turn, session, call) {
+        return Err(error::NO_REPLICAS);
+    }
+    Ok(())
+}
+
+#[cold]
+fn can_meet(turn: Turn, session: &Session, call: &Call) -> bool {
+    let (store, replication) = (&turn.service.store, &turn.service.replication);
+    let queued = session.multi.as_ref().filter(|_| call.is_exec());
+    let (concern, partitions) = if let Some(multi) = queued {
+        transactions::written(session, turn.settings, store, &multi.queue)
+    } else {
+        let concern = session.concern(turn.settings, session.database);
+        (concern, partitions_of(call.entry.command, &call.args, store))
+    };
+    partitions.is_every(store.partition_count(), |id| replication.can_meet(id, concern))
+}
+
+/// Commands that need data that is not too old, on a replica.
+#[inline]
+fn stale(turn: Turn, session: &Session, call: &Call) -> Result<(), ErrorReply> {
+    if turn.service.replication.is_replica() { too_old(turn, session, call) } else { Ok(()) }
+}
+
+#[cold]
+fn too_old(turn: Turn, session: &Session, call: &Call) -> Result<(), ErrorReply> {
+    let (link, stale_ms) = turn.service.replication.standing();
+    let queued = session.multi.as_ref().filter(|_| call.is_exec());
+    let common = queued.and_then(|multi| multi.common_flags).unwrap_or(flag::STALE);
+    let works_with_old_data = call.flags().has(flag::STALE) && common.has(flag::STALE);
+    if link != LinkState::Up && !turn.settings.replica_serve_stale_data && !works_with_old_data {
+        return Err(error::MASTER_DOWN);
+    }
+    if !effective_flags(session, call).has(flag::READONLY) {
+        return Ok(());
+    }
+    match turn.settings.replica_reads {
+        ReplicaReads::Any => Ok(()),
+        ReplicaReads::Primary => Err(names::READS_OF_PRIMARY),
+        ReplicaReads::MaxLag(limit_ms) if stale_ms > limit_ms => Err(names::TOO_OLD),
+        ReplicaReads::MaxLag(_) => Ok(()),
+    }
 }
 
 /// Ordinary commands of a subscriber that could not tell their replies from messages.

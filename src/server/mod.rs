@@ -1,6 +1,7 @@
 //! Sockets: connections come in here, their commands are dispatched, their replies leave.
 
 pub mod buffers;
+mod confirmation;
 pub mod connection;
 #[cfg(test)]
 mod connection_tests;

@@ -6,6 +6,13 @@ use crate::protocol::error::{ErrorReply, shown};
 /// How much of a client's words an error repeats, in bytes.
 const SHOWN_LEN_MAX: usize = 128;
 
+/// `replica-reads` leaves reads to the primary.
+pub const READS_OF_PRIMARY: ErrorReply =
+    ErrorReply::fixed("MASTERDOWN This replica answers no reads: replica-reads is set to 'primary'.");
+/// What is here may be older than `replica-reads` allows.
+pub const TOO_OLD: ErrorReply =
+    ErrorReply::fixed("MASTERDOWN This replica may lack changes that are older than replica-reads allows.");
+
 /// No command has this name; the first words are repeated, so that a client that talks another protocol is recognised.
 #[cold]
 pub fn unknown_command(args: Args) -> ErrorReply {

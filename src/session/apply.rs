@@ -1,12 +1,10 @@
 //! Settings put into force where others keep their own copy: the store's options, the log level.
 
 use super::descriptors::allow_clients;
-use super::roles::assignment_of;
 use super::service::Service;
 use crate::config::Settings;
 use crate::config::settings::{EvictionPolicy, Fsync};
 use crate::observability::{logging, process};
-use crate::replication::assignment::Assignment;
 use crate::store::{Options, Policy, SyncMode};
 
 impl Service {
@@ -41,11 +39,7 @@ impl Service {
         self.store.set_options(store_options(&settings));
         logging::set_level(settings.loglevel.name());
         self.evict_clients(&settings);
-        let present = self.replication.assignment();
-        let copies = assignment_of(&settings, self.store.partition_count()).copies;
-        if present.copies != copies {
-            self.assign(Assignment { copies, ..present });
-        }
+        self.keep_copies();
     }
 }
 

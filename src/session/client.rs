@@ -3,6 +3,7 @@
 //! A session belongs to its connection's task alone. Everybody else has the client: a profile for CLIENT LIST, a few figures
 //! that change with every turn, and a mailbox. Whatever is put into the mailbox wakes the connection; nothing is polled.
 
+use super::holds::Holds;
 use crate::protocol::encode::Version;
 use crate::protocol::reply::Reply;
 use bytes::Bytes;
@@ -124,7 +125,11 @@ pub enum Letter {
         reply: Reply,
         /// Where the journal stood after it: to be flushed before the reply leaves.
         position: u64,
+        /// What must be on enough nodes before the reply leaves.
+        holds: Holds,
     },
+    /// The server follows another one now: whoever waits in a blocking command waits in vain.
+    RoleChanged,
     /// Look up: there is an order to close.
     Nudge,
 }

@@ -6,8 +6,10 @@
 pub mod apply;
 pub mod client;
 pub mod clients;
+pub mod copies;
 pub mod descriptors;
 pub mod handover;
+pub mod holds;
 pub mod monitor;
 pub mod multi;
 pub mod pause;

@@ -43,6 +43,8 @@ pub struct Multi {
     pub bytes: usize,
     /// Flags of all of them together.
     pub flags: Flags,
+    /// Flags that all of them have.
+    pub common_flags: Option<Flags>,
     /// Whether one was refused, so that EXEC must fail.
     pub is_aborted: bool,
 }
@@ -53,6 +55,7 @@ impl Multi {
         let queued = Queued::copy_from(args);
         self.bytes += queued.size();
         self.flags = self.flags.and(flags);
+        self.common_flags = Some(self.common_flags.map_or(flags, |common| common.without(Flags(!flags.0))));
         self.queue.push(queued);
     }
 }

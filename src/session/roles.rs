@@ -1,8 +1,10 @@
 //! Roles: which parts this node plays as the settings and REPLICAOF say, put into force where it matters.
 
+use super::client::Letter;
 use super::service::Service;
+use crate::base::ids::PartitionId;
 use crate::config::Settings;
-use crate::replication::assignment::Assignment;
+use crate::replication::assignment::{Assignment, Part};
 
 /// The parts that the settings give to a node with this many partitions.
 pub fn assignment_of(settings: &Settings, partitions: u16) -> Assignment {
@@ -17,12 +19,46 @@ impl Service {
     /// Follows `server` from now on, or nobody, and notes it among the parameters for CONFIG REWRITE.
     pub fn follow(&self, server: Option<(&str, u16)>) {
         let shown = server.map_or_else(String::new, |(host, port)| format!("{host} {port}"));
+        let _one_after_the_other = self.assigning.lock();
         self.parameters.put("replicaof", shown.into_bytes());
-        self.assign(assignment_of(&self.settings(), self.store.partition_count()));
+        self.assign_locked(assignment_of(&self.settings(), self.store.partition_count()));
     }
 
-    /// Gives this node these parts.
+    /// Keeps the data in as many copies as the settings say.
+    pub fn keep_copies(&self) {
+        let _one_after_the_other = self.assigning.lock();
+        let present = self.replication.assignment();
+        let copies = assignment_of(&self.settings(), self.store.partition_count()).copies;
+        if present.copies != copies {
+            self.replication.assign(Assignment { copies, ..present });
+        }
+    }
+
+    /// Gives this node these parts. What is given up is so before anybody learns of it: a command that changes such a partition
+    /// has ended in the term before, or is refused.
     pub fn assign(&self, assignment: Assignment) {
-        self.replication.assign(assignment);
+        let _one_after_the_other = self.assigning.lock();
+        self.assign_locked(assignment);
+    }
+
+    fn assign_locked(&self, assignment: Assignment) {
+        let was_replica = self.replication.is_replica();
+        self.set_parts(&assignment, false);
+        self.replication.assign(assignment.clone());
+        self.set_parts(&assignment, true);
+        if !was_replica && self.replication.is_replica() {
+            self.clients.list().iter().for_each(|client| {
+                client.send(Letter::RoleChanged);
+            });
+        }
+    }
+
+    /// Tells the store of all partitions that this node is primary of, or of all others.
+    pub(super) fn set_parts(&self, assignment: &Assignment, is_primary: bool) {
+        for (id, part) in assignment.parts.iter().enumerate() {
+            if (*part == Part::Primary) == is_primary {
+                self.store.set_primary(PartitionId(id as u16), is_primary);
+            }
+        }
     }
 }

@@ -16,6 +16,7 @@ use crate::observability::statistics::{Counter, Statistics};
 use crate::replication::Replication;
 use crate::store::Store;
 use arc_swap::Guard;
+use parking_lot::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use tokio::sync::watch;
@@ -64,6 +65,8 @@ pub struct Service {
     pub saving: Arc<Saving>,
     /// Who takes over sockets that become replication links, if anybody does.
     pub links: OnceLock<TakeLink>,
+    /// Held while parts change.
+    pub(super) assigning: Mutex<()>,
     listens: OnceLock<Box<dyn Listens>>,
 }
 
@@ -75,7 +78,7 @@ impl Service {
             sender.send_replace(position);
         }));
         let assignment = assignment_of(&parameters.settings(), store.partition_count());
-        Service {
+        let service = Service {
             replication: Arc::new(Replication::new(assignment)),
             parameters,
             store,
@@ -94,8 +97,11 @@ impl Service {
             identity: Identity::of_this_process(),
             saving: Arc::default(),
             links: OnceLock::new(),
+            assigning: Mutex::new(()),
             listens: OnceLock::new(),
-        }
+        };
+        service.set_parts(&service.replication.assignment(), false);
+        service
     }
 
     /// Names who changes where clients are accepted. The first one stays.

@@ -5,8 +5,11 @@
 
 use super::client::{Buffers, Client, Profile};
 use super::handover::{Announced, Handover};
+use super::holds::Holds;
 use super::multi::Multi;
 use super::watch::Watched;
+use crate::base::concern::WriteConcern;
+use crate::config::Settings;
 use crate::protocol::encode::Version;
 use std::sync::Arc;
 
@@ -86,6 +89,12 @@ pub struct Session {
     pub command: &'static str,
     /// Where the journal stood after its last write: to be flushed before a reply leaves.
     pub journal_position: u64,
+    /// Where the journal stood after the last write of all: what WAIT waits for.
+    pub last_write: u64,
+    /// The write concern that the connection has chosen.
+    pub write_concern: Option<WriteConcern>,
+    /// What must be on enough nodes before the replies of this turn leave.
+    pub holds: Holds,
     /// What the clock said when the last command ended, or the turn began.
     pub clock: u64,
     is_changed: bool,
@@ -119,6 +128,9 @@ impl Session {
             is_blocked: false,
             command: "",
             journal_position: 0,
+            last_write: 0,
+            write_concern: None,
+            holds: Holds::default(),
             clock: 0,
             is_changed: true,
         }
@@ -192,5 +204,12 @@ impl Session {
     #[inline]
     pub fn note_write(&mut self, position: u64) {
         self.journal_position = self.journal_position.max(position);
+        self.last_write = self.last_write.max(position);
+    }
+
+    /// On how many nodes a write in `database` is to be stored before it is acknowledged.
+    #[inline]
+    pub fn concern(&self, settings: &Settings, database: u16) -> WriteConcern {
+        self.write_concern.unwrap_or_else(|| settings.write_concern_of(database))
     }
 }

@@ -6,6 +6,7 @@
 
 use super::client::Client;
 use super::multi::Queued;
+use crate::base::concern::WriteConcern;
 use crate::protocol::reply::Reply;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -27,6 +28,8 @@ pub struct Ticket {
     pub keys: Vec<DatabaseKey>,
     /// What it gets when its time is up.
     pub on_timeout: Reply,
+    /// On how many nodes its change is to be stored before it is acknowledged.
+    pub concern: WriteConcern,
     is_claimed: AtomicBool,
 }
 
@@ -38,8 +41,9 @@ impl Ticket {
         database: u16,
         keys: Vec<DatabaseKey>,
         on_timeout: Reply,
+        concern: WriteConcern,
     ) -> Ticket {
-        Ticket { client, words, database, keys, on_timeout, is_claimed: AtomicBool::new(false) }
+        Ticket { client, words, database, keys, on_timeout, concern, is_claimed: AtomicBool::new(false) }
     }
 
     /// Takes the right to serve or to end it; false if another has it.
@@ -110,7 +114,8 @@ mod tests {
     fn ticket(keys: &[&str]) -> Arc<Ticket> {
         let client = Arc::new(Client::new(1, Peer::default(), 0, Arc::default()));
         let keys = keys.iter().map(|key| (0, key.as_bytes().into())).collect();
-        Arc::new(Ticket::new(client, Queued::copy_from(Args::new(b"", &[])), 0, keys, Reply::NullArray))
+        let words = Queued::copy_from(Args::new(b"", &[]));
+        Arc::new(Ticket::new(client, words, 0, keys, Reply::NullArray, WriteConcern::Local))
     }
 
     #[test]

@@ -136,6 +136,9 @@ impl Store {
         let partitions = self.partition_count();
         let mut transaction = self.transaction(&PartitionSet::One(id), now);
         let clock = transaction.access_clock();
+        if !transaction.only_partition().is_primary {
+            return Ok(None);
+        }
         let found = candidate(transaction.only_partition(), partitions, policy, samples, clock)?;
         let Some((database, name)) = found else { return Ok(None) };
         transaction.remove(&Key::new(database, &name))?;

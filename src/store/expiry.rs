@@ -23,13 +23,17 @@ pub struct Expired {
 }
 
 impl Store {
-    /// Removes up to `budget` keys of a partition whose deadline is before `now` (milliseconds since 1970).
+    /// Removes up to `budget` keys of a partition whose deadline is before `now` (milliseconds since 1970). None, if this node is
+    /// not its primary.
     pub fn expire(&self, id: PartitionId, now: i64, budget: usize) -> Result<Expired, Interrupt> {
         self.until_fetched(|| self.try_expire(id, now, budget))
     }
 
     fn try_expire(&self, id: PartitionId, now: i64, budget: usize) -> Result<Expired, Interrupt> {
         let mut transaction = self.transaction(&PartitionSet::One(id), now);
+        if !transaction.only_partition().is_primary {
+            return Ok(Expired::default());
+        }
         let due = due(transaction.only_partition(), now, budget)?;
         let mut expired = Expired { more: due.len() == budget, ..Expired::default() };
         let mut stale = Vec::new(); // of keys that are gone already, with their database

@@ -79,6 +79,8 @@ pub enum Interrupt {
     Room(Room),
     /// Its changes do not fit into a record.
     TooLarge,
+    /// It would change a partition that another node is primary of.
+    NotPrimary,
     /// The storage failed or is damaged; in words.
     Storage(String),
 }
@@ -337,6 +339,16 @@ impl Store {
     #[inline]
     pub fn partition_of(&self, slot: Slot) -> PartitionId {
         PartitionId::of(slot, self.partition_count())
+    }
+
+    /// Says whether this node takes changes of a partition. One that it does not take them of expires and evicts nothing either.
+    pub fn set_primary(&self, id: PartitionId, is_primary: bool) {
+        let mut partition = self.partitions[usize::from(id.0)].lock();
+        partition.is_primary = is_primary;
+        if !is_primary {
+            // Whether what is not confirmed yet ever will be is for another primary's history to say.
+            partition.guarded = [0; 3];
+        }
     }
 
     /// Locks `partitions` for reading at wall clock `now` (milliseconds since 1970).

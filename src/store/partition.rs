@@ -67,6 +67,11 @@ impl Prior {
 pub struct Partition {
     /// Which one.
     pub id: PartitionId,
+    /// Whether this node takes changes of it, and not those of another node.
+    pub is_primary: bool,
+    /// Up to which positions of this node's journal its changes must be on enough nodes before anybody is told of them, by
+    /// [`WriteConcern::held_index`](crate::base::concern::WriteConcern::held_index).
+    pub guarded: [u64; 3],
     /// Of its current history.
     pub epoch: Epoch,
     /// Of its last committed transaction.

@@ -243,6 +243,8 @@ fn unknown_partition(id: PartitionId) -> JournalError {
 pub fn empty_partition(id: PartitionId, databases: u16, tree: Tree) -> Partition {
     Partition {
         id,
+        is_primary: true,
+        guarded: [0; 3],
         epoch: Epoch(1),
         lsn: Lsn(0),
         chain: 0,

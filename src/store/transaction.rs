@@ -12,6 +12,7 @@ use super::staged::{Staged, StagedList};
 use super::watch::WatchFlag;
 use super::{Interrupt, Store};
 use crate::base::blob::{Blob, Slice};
+use crate::base::concern::WriteConcern;
 use crate::base::crc16;
 use crate::base::ids::{PartitionId, Slot, Uid};
 use parking_lot::MutexGuard;
@@ -66,6 +67,15 @@ impl PartitionSet {
         match ids.as_slice() {
             [only] => PartitionSet::One(*only),
             _ => PartitionSet::Some(ids),
+        }
+    }
+
+    /// Whether `check` holds for each of them, of so many `partitions` in all.
+    pub fn is_every(&self, partitions: u16, mut check: impl FnMut(PartitionId) -> bool) -> bool {
+        match self {
+            PartitionSet::One(id) => check(*id),
+            PartitionSet::Some(ids) => ids.iter().copied().all(check),
+            PartitionSet::All => (0..partitions).map(PartitionId).all(check),
         }
     }
 
@@ -128,6 +138,14 @@ impl<'s> View<'s> {
     ) -> View<'s> {
         let access = store.access_clock();
         View { store, guards, now, access, counts: false, hits: 0, misses: 0, waits_for_disk: false }
+    }
+
+    /// The locked partitions with changes that must be on enough nodes before anybody is told of them, by
+    /// [`WriteConcern::held_index`] the positions of the last ones.
+    #[inline]
+    pub fn guarded(&self) -> impl Iterator<Item = (PartitionId, [u64; 3])> {
+        let guards = self.guards.iter().filter(|guard| guard.guarded != [0; 3]);
+        guards.map(|guard| (guard.id, guard.guarded))
     }
 
     /// Runs `read` so that its lookups count as hits and misses.
@@ -631,18 +649,31 @@ impl<'s> Transaction<'s> {
         if bytes < RECORD_MAX { Ok(()) } else { Err(Interrupt::TooLarge) }
     }
 
-    /// An interrupt unless what is staged may be committed: its record is not too long and the disk has room for it. What
-    /// `grows` the data leaves some room to what does not.
+    /// An interrupt unless what is staged may be committed: this node is primary of what it changes, its record is not too long
+    /// and the disk has room for it. What `grows` the data leaves some room to what does not.
     #[inline]
     pub fn admit(&self, grows: bool) -> Result<(), Interrupt> {
         let bytes: u64 = self.view.guards.iter().map(|guard| guard.staged.bytes()).sum();
-        if bytes == 0 { Ok(()) } else { self.view.store.admit(bytes, grows) }
+        if bytes == 0 {
+            return Ok(());
+        }
+        if self.view.guards.iter().any(|guard| !guard.is_primary && !guard.staged.is_empty()) {
+            return Err(Interrupt::NotPrimary);
+        }
+        self.view.store.admit(bytes, grows)
     }
 
     /// Commits: one journal record, then every operation applied. Returns the journal position behind the record, which
     /// must be flushed before the outcome is told to anybody; 0 if nothing was changed.
     #[inline]
-    pub fn commit(mut self) -> u64 {
+    pub fn commit(self) -> u64 {
+        self.commit_guarded(WriteConcern::Local, |_, _| ())
+    }
+
+    /// The same for changes that are to be on as many nodes as `concern` asks for before anybody is told of them. `changed` gets
+    /// each changed partition and the position, while the locks are held.
+    #[inline]
+    pub fn commit_guarded(mut self, concern: WriteConcern, mut changed: impl FnMut(PartitionId, u64)) -> u64 {
         let store = self.view.store;
         let clock = self.view.access;
         let access = clock.fresh();
@@ -652,6 +683,12 @@ impl<'s> Transaction<'s> {
         let position = store.journal_append(&mut self.view.guards, self.view.now);
         for partition in &mut self.view.guards {
             partition.uids_made = 0;
+            if let Some(index) = concern.held_index()
+                && !partition.staged.is_empty()
+            {
+                partition.guarded[index] = position;
+                changed(partition.id, position);
+            }
             let mut staged = std::mem::take(&mut partition.staged);
             for Staged { operation, prior, hash } in staged.drain() {
                 let set = self.accesses.iter().rfind(|(of, _)| *of == hash);

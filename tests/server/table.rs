@@ -7,6 +7,10 @@ use std::collections::BTreeMap;
 const OURS_ALONE: &[(&str, &str)] = &[
     ("client|no-touch", "of 7.2, the version that we tell"),
     ("client|setinfo", "of 7.2: most clients send it when they connect"),
+    (
+        "client|write-concern",
+        "ours: WAIT after each write costs a round trip more, and shows the write to others before",
+    ),
     ("waitaof", "of 7.2, the version that we tell"),
 ];
 

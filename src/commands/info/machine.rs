@@ -1,4 +1,4 @@
-//! Sections on what the server is and keeps: Server, Memory, Persistence, Replication, CPU, Cluster, Larder, Keyspace.
+//! Sections on what the server is and keeps: Server, Memory, Persistence, CPU, Cluster, Larder, Keyspace.
 
 use super::Lines;
 use super::facts::Facts;
@@ -131,19 +131,6 @@ pub fn persistence(facts: &Facts, lines: &mut Lines) {
     lines.add("aof_buffer_length", 0);
     lines.add("aof_pending_bio_fsync", i32::from(store.durable_position < store.journal_position));
     lines.add("aof_delayed_fsync", 0);
-}
-
-pub fn replication(facts: &Facts, lines: &mut Lines) {
-    lines.add("role", "master");
-    lines.add("connected_slaves", 0);
-    lines.add("master_failover_state", "no-failover");
-    lines.add("master_replid", &facts.service.identity.replication_id);
-    lines.add("master_replid2", "0".repeat(40));
-    lines.add("master_repl_offset", facts.store.journal_position);
-    lines.add("second_repl_offset", -1);
-    lines.add("repl_backlog_active", 0);
-    lines.add("repl_backlog_size", 0);
-    lines.zeros(&["repl_backlog_first_byte_offset", "repl_backlog_histlen"]);
 }
 
 pub fn cpu(_: &Facts, lines: &mut Lines) {
