@@ -22,3 +22,4 @@ mod large_values;
 mod read_only;
 mod resources;
 mod slow_disk;
+mod snapshots;

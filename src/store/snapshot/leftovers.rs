@@ -51,10 +51,21 @@ impl Keep {
 fn put_aside(from: &Path, to: &Path) -> std::io::Result<()> {
     let folder = to.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
-    let to = if to.exists() { &to.with_extension(from.extension().unwrap_or_default()) } else { to };
-    std::fs::rename(from, to)?;
+    let to =
+        (1_u32..).map(|number| beside(to, number)).find(|path| !path.exists()).expect("some number is free");
+    std::fs::rename(from, &to)?;
     std::fs::remove_file(to.join(KEEP))?;
     sync_folder(folder)
+}
+
+/// The path itself, then others beside it.
+fn beside(path: &Path, number: u32) -> PathBuf {
+    if number == 1 {
+        return path.to_path_buf();
+    }
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(format!(".{number}"));
+    path.with_file_name(name)
 }
 
 /// Does at a start what was left undone, and removes what nobody needs any more. What was received stays: the transfer may go on.

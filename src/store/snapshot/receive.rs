@@ -2,11 +2,13 @@
 //! on disk, so that an interrupted transfer goes on there.
 //!
 //! ```text
-//! note    b"LARDERN" (7) · version (1) · id (8) · partition (2) · epoch (8) · LSN (8) · chain (4) · bytes (8) · checksum (4)
-//!         · bytes on disk (8) · CRC-32C of all before (4)
+//! note    two slots of 512 bytes, of which the one counts that is whole and says more
+//! slot    b"LARDERN" (7) · version (1) · id (8) · partition (2) · epoch (8) · LSN (8) · chain (4) · bytes (8) · checksum (4)
+//!         · bytes on disk (8) · CRC-32C of all before (4) · zeros
 //! ```
-//! Numbers are big-endian. Bytes are synced before the note that counts them is written, and the note takes the place of the one
-//! before it in one step. What is behind that count may have holes after a power loss, and is received again.
+//! Numbers are big-endian. Bytes are synced before a slot counts them. The slots are written in turn, so that one is whole if the
+//! power is lost, and over what is there, so that it needs no room on a full disk. What is behind that count may have holes after
+//! a power loss, and is received again.
 
 use super::{SnapshotError, SnapshotOffer, failed, sync_folder};
 use crate::base::crash_point;
@@ -17,12 +19,14 @@ use parking_lot::Mutex;
 use rustix::fs::{FallocateFlags, fallocate};
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const HEADER: [u8; 8] = *b"LARDERN\x01";
 const NOTE_BYTES: usize = HEADER.len() + 8 + 2 + 8 + 8 + 4 + 8 + 4 + 8 + 4;
+/// What a disk writes as a whole.
+const SLOT_BYTES: usize = 512;
 /// So much is received again at most after a power loss.
 const SYNC_BYTES: u64 = 8 << 20;
 
@@ -31,6 +35,9 @@ pub struct IncomingSnapshot {
     offer: SnapshotOffer,
     folder: PathBuf,
     file: File,
+    note: File,
+    /// The slot of the note that is written next.
+    slot: u64,
     /// Bytes that came.
     offset: u64,
     /// Of these, what the note says is on disk.
@@ -62,39 +69,40 @@ impl Store {
     pub fn receive_snapshot(&self, offer: SnapshotOffer) -> Result<IncomingSnapshot, SnapshotError> {
         let claim = self.claim(offer.partition)?;
         let folder = self.incoming_folder(offer.partition)?;
-        let kept = what_is_kept(&folder).filter(|(other, _)| *other == offer).map(|(_, synced)| synced);
+        let kept = what_is_kept(&folder).filter(|(other, ..)| *other == offer);
         if kept.is_none() {
             give_up(&folder)?;
         }
         let path = folder.join("data.mdb");
-        let reserved =
-            std::fs::metadata(&path).map_or(0, |data| std::os::unix::fs::MetadataExt::blocks(&data) * 512);
+        let reserved = std::fs::metadata(&path).map_or(0, |data| data.blocks() * 512);
         room::check(&folder, offer.bytes.saturating_sub(reserved)).map_err(SnapshotError::NoRoom)?;
-        let offset = kept.unwrap_or(0);
-        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
-        let file = file.map_err(|error| failed("open", &path, &error))?;
+        let offset = kept.map_or(0, |(_, offset, _)| offset);
+        let file = open(&path)?;
         file.set_len(offset).map_err(|error| failed("cut", &path, &error))?;
         reserve(&file, offer.bytes).map_err(|error| failed("reserve room for", &path, &error))?;
-        let mut incoming = IncomingSnapshot {
+        let note = open(&folder.join("note"))?;
+        if kept.is_none() {
+            begin_note(&note, &folder, &offer)?;
+            crash_point::pass("incoming-begun");
+        }
+        Ok(IncomingSnapshot {
             offer,
             folder,
             file,
+            note,
+            slot: kept.map_or(0, |(_, _, slot)| 1 - slot),
             offset,
             synced: offset,
             scanned: None,
             is_kept: true,
             _claim: claim,
-        };
-        if kept.is_none() {
-            incoming.note()?;
-            crash_point::pass("incoming-begun");
-        }
-        Ok(incoming)
+        })
     }
 
     /// The snapshot that was begun to be received of a partition, and how many bytes of it are kept, if there is one.
     pub fn interrupted_snapshot(&self, partition: PartitionId) -> Option<(SnapshotOffer, u64)> {
-        what_is_kept(&self.incoming_folder(partition).ok()?)
+        let (offer, synced, _) = what_is_kept(&self.incoming_folder(partition).ok()?)?;
+        Some((offer, synced))
     }
 
     /// Removes what came of a snapshot, if one was begun and is not being received.
@@ -199,19 +207,14 @@ impl IncomingSnapshot {
         self.file.sync_data().map_err(|error| failed("sync", &self.path(), &error))?;
         crash_point::pass("incoming-synced");
         self.synced = self.offset;
-        self.note()
-    }
-
-    fn note(&mut self) -> Result<(), SnapshotError> {
-        let (path, fresh) = (self.folder.join("note"), self.folder.join("note.new"));
-        let written = File::create(&fresh).and_then(|file| {
-            file.write_all_at(&encode_note(&self.offer, self.synced), 0)?;
-            file.sync_data()
-        });
-        let noted =
-            written.and_then(|()| std::fs::rename(&fresh, &path)).and_then(|()| sync_folder(&self.folder));
+        let written =
+            self.note.write_all_at(&encode_note(&self.offer, self.synced), self.slot * SLOT_BYTES as u64);
+        written
+            .and_then(|()| self.note.sync_data())
+            .map_err(|error| failed("write", &self.folder.join("note"), &error))?;
+        self.slot = 1 - self.slot;
         crash_point::pass("incoming-noted");
-        noted.map_err(|error| failed("write", &path, &error))
+        Ok(())
     }
 }
 
@@ -233,10 +236,24 @@ fn reserve(file: &File, bytes: u64) -> std::io::Result<()> {
     }
 }
 
+fn open(path: &Path) -> Result<File, SnapshotError> {
+    let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path);
+    file.map_err(|error| failed("open", path, &error))
+}
+
+/// Fills both slots.
+fn begin_note(note: &File, folder: &Path, offer: &SnapshotOffer) -> Result<(), SnapshotError> {
+    let mut slot = encode_note(offer, 0);
+    slot.resize(SLOT_BYTES, 0);
+    let written = note.write_all_at(&slot.repeat(2), 0).and_then(|()| note.sync_all());
+    let made = written.and_then(|()| sync_folder(folder));
+    made.map_err(|error| failed("write", &folder.join("note"), &error))
+}
+
 /// Makes the folder, empty.
 fn give_up(folder: &Path) -> Result<(), SnapshotError> {
     // The note first: without it the rest is nothing.
-    for name in ["note", "note.new", "data.mdb"] {
+    for name in ["note", "data.mdb"] {
         let path = folder.join(name);
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -264,15 +281,18 @@ fn encode_note(offer: &SnapshotOffer, synced: u64) -> Vec<u8> {
     bytes
 }
 
-/// Which snapshot there is a part of, and how many of its bytes are on disk.
-fn what_is_kept(folder: &Path) -> Option<(SnapshotOffer, u64)> {
+/// Which snapshot there is a part of, how many of its bytes are on disk, and which slot of the note says so.
+fn what_is_kept(folder: &Path) -> Option<(SnapshotOffer, u64, u64)> {
+    let note = std::fs::read(folder.join("note")).ok()?;
+    let slots = note.chunks(SLOT_BYTES).take(2).zip(0..);
+    let whole =
+        slots.filter_map(|(slot, number)| decode_note(slot).map(|(offer, synced)| (offer, synced, number)));
     let len = std::fs::metadata(folder.join("data.mdb")).ok()?.len();
-    read_note(folder).filter(|(_, synced)| *synced <= len)
+    whole.max_by_key(|(_, synced, _)| *synced).filter(|(_, synced, _)| *synced <= len)
 }
 
-/// What the note in this folder says, if it is whole.
-fn read_note(folder: &Path) -> Option<(SnapshotOffer, u64)> {
-    let bytes = std::fs::read(folder.join("note")).ok().filter(|bytes| bytes.len() == NOTE_BYTES)?;
+fn decode_note(slot: &[u8]) -> Option<(SnapshotOffer, u64)> {
+    let bytes = slot.get(..NOTE_BYTES)?;
     let (body, crc) = bytes.split_last_chunk::<4>()?;
     let mut rest = body.strip_prefix(&HEADER).filter(|_| crc32c::crc32c(body).to_be_bytes() == *crc)?;
     let mut take = |len: usize| {
