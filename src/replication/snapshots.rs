@@ -54,7 +54,8 @@ impl Snapshots {
         }
         let pin = FIRST_PIN + self.pins.fetch_add(1, Ordering::Relaxed);
         // What is committed while it is made must still be there when it has arrived.
-        storage.pin(pin, Some(*storage.written().borrow()));
+        let written = *storage.written().borrow(); // whoever tells a new position waits for the end of a borrow
+        storage.pin(pin, Some(written));
         let made = storage.take_snapshot(partition).await;
         match &made {
             Ok(snapshot) => {

@@ -120,13 +120,17 @@ async fn keep_journal(service: Arc<Service>) {
     // More than a start leaves to itself: somebody kept it.
     let had_replicas = service.store.status().journal_bytes > KEPT_WITHOUT_REPLICAS;
     let stop = service.stop.token();
+    let mut changes = service.replication.changes();
     loop {
+        changes.borrow_and_update();
         has_replicas |=
             !service.replication.followers().is_empty() || service.replication.followed().is_some();
         let keeps = has_replicas || (had_replicas && begun.elapsed() < RETURN_TIME);
         service.store.keep_journal(if keeps { service.settings().repl_backlog_size } else { 0 });
         tokio::select! {
             () = stop.cancelled() => return,
+            // A replica may come and go between two looks; once there was one, time is enough.
+            _ = changes.changed(), if !has_replicas => {}
             () = tokio::time::sleep(LOOK_GAP) => {}
         }
     }
