@@ -238,8 +238,9 @@ const FIGURES: &[&str] = &[
     "db*",
 ];
 
-/// Parameters that say where a server runs, and those that the tester sets.
-const PLACES: &[&str] = &["dir", "port", "save", "appendonly", "appendfsync", "maxmemory"];
+/// Parameters that say where a server runs, those that the tester sets, and one whose default is another on purpose.
+const PLACES: &[&str] =
+    &["dir", "port", "save", "appendonly", "appendfsync", "maxmemory", "repl-backlog-size"];
 
 /// The rules of each command by its number, its own before those of its container.
 static BY_NUMBER: LazyLock<Vec<Vec<Rule>>> = LazyLock::new(|| {
