@@ -118,6 +118,8 @@ const SEEDS: std::ops::Range<u64> = 1..60;
 
 /// Commands that have nothing but errors to answer, as far as they are sent at all; `x*`: all that begin with x.
 const ONLY_ERRORS: &[(&str, &str)] = &[
+    ("acl|load", "there is no ACL file"),
+    ("acl|save", "there is no ACL file"),
     ("asking", "cluster mode is off"),
     ("client|caching", "there is no tracking"),
     ("cluster*", "cluster mode is off"),

@@ -59,7 +59,11 @@ pub fn execute(entry: &Entry, request: &Request, session: &mut Session) -> Answe
             Some(ticket) => return Answer::Waiting { ticket, timeout_ms: wait.timeout_ms },
             None => wait.on_timeout,
         },
-        Err(Failure::Copies(wanted)) => return Answer::Copies(wanted),
+        Err(Failure::Copies(wanted)) => {
+            // It has run; what is still to come is how many copies there are.
+            record(entry, request, session, &Reply::Null, started);
+            return Answer::Copies(wanted);
+        }
         Err(Failure::ReplyTooLong) => {
             tracing::warn!(
                 id = session.id,
