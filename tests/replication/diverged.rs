@@ -33,7 +33,7 @@ fn what_only_the_old_primary_has_is_written_out_before_it_follows() {
     for word in ["\"lost\"", "\"lost:hash\"", "\"counter\"", "77"] {
         assert!(all.contains(word), "{word} is not in {all}");
     }
-    assert!(!all.contains("common"), "{all}");
+    assert!(!all.contains("\"common\""), "what both have is not lost: {all}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::pair::{await_equal, await_link, await_that, replica_of, server, sets};
 use crate::support::Server;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A primary whose journal holds nothing of what it has.
@@ -12,6 +13,13 @@ fn with_data_beyond_its_journal(keys: u64, len: usize, flags: &[&str]) -> Server
     client.check(&[("SAVE", "OK"), ("SET behind x", "OK"), ("SAVE", "OK")]);
     assert!(!primary.folder().join("data/journal/00000000000000000000.log").exists(), "it was dropped");
     primary
+}
+
+/// The lengths of the files in the folders of this one.
+fn files_in(folder: &Path) -> Vec<u64> {
+    let folders = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let files = folders.flat_map(|folder| std::fs::read_dir(folder.path()).into_iter().flatten().flatten());
+    files.filter_map(|file| Some(file.metadata().ok()?.len())).collect()
 }
 
 #[test]
@@ -35,8 +43,7 @@ fn a_new_replica_gets_snapshots_while_the_primary_is_written_to() {
     });
     await_equal(&primary, &replica);
     assert!(replica.log().contains("receiving a snapshot"), "{}", replica.log());
-    let left = std::fs::read_dir(replica.folder().join("data/incoming")).map_or(0, Iterator::count);
-    assert_eq!(left, 0, "nothing of the transfer stays");
+    assert_eq!(files_in(&replica.folder().join("data/incoming")).len(), 0, "nothing of the transfer stays");
 }
 
 #[test]
@@ -44,12 +51,7 @@ fn an_interrupted_snapshot_goes_on_where_it_was() {
     let primary = with_data_beyond_its_journal(60_000, 2000, &["--partitions", "1"]);
     let mut replica = replica_of(&primary, &["--partitions", "1"]);
     let incoming = replica.folder().join("data/incoming");
-    let arrived = || -> u64 {
-        let folders = std::fs::read_dir(&incoming).into_iter().flatten().flatten();
-        let files =
-            folders.flat_map(|folder| std::fs::read_dir(folder.path()).into_iter().flatten().flatten());
-        files.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
-    };
+    let arrived = || files_in(&incoming).iter().sum::<u64>();
     await_that("a part has arrived", || arrived() > 40 << 20);
     replica.kill();
     replica.start_again();
