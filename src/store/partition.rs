@@ -143,7 +143,40 @@ impl Partition {
         );
         let generation = self.generation;
         let mut old = std::mem::replace(self, new);
-        std::mem::swap(&mut self.watches, &mut old.watches);
+        // Every field is named, so that a new one cannot be forgotten: what is not of the rows stays as it was.
+        let Partition {
+            watches,
+            is_primary,
+            guarded,
+            fetches,
+            id: _,
+            epoch: _,
+            lsn: _,
+            chain: _,
+            journal_start: _,
+            history_start: _,
+            saved_lsn: _,
+            databases: _,
+            bytes: _,
+            next_database_id: _,
+            items: _,
+            deadlines: _,
+            staged: _,
+            staged_databases: _,
+            uids_made: _,
+            scratch: _,
+            generation: _,
+            frozen: _,
+            clean: _,
+            dropped: _,
+            emptied: _,
+            dirty_bytes: _,
+            dirty_since: _,
+            is_being_replaced: _,
+            tree: _,
+        } = &mut old;
+        std::mem::swap(&mut self.watches, watches);
+        (self.is_primary, self.guarded, self.fetches) = (*is_primary, *guarded, *fetches);
         // Whoever reads the old tree without the lock sees by `clean` that what was found is not to be kept.
         (self.clean, self.generation) = (generation, generation + 1);
         self.watches.all_changed();

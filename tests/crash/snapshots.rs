@@ -66,6 +66,7 @@ fn carry_all(folder: &Path) {
         let rest = snapshot.read(incoming.offset(), usize::MAX).expect("reads");
         incoming.write(incoming.offset(), &rest).expect("is the rest");
         let kept = replica_folder(folder).join(format!("lost/1/{id}"));
+        replica.set_primary(id, false);
         replica.install_snapshot(incoming, (id.0 % 2 == 0).then_some(&*kept)).expect("is installed");
     }
 }

@@ -52,6 +52,7 @@ fn a_replica_without_room_refuses_a_snapshot_and_one_that_was_begun_has_its_room
         let data = place.data().join("larder");
         let replica = open(&data);
         set(&replica, "own", b"value");
+        replica.set_primary(ID, false);
         let before = (replica.point(ID), replica.digest(ID).expect("reads"));
         place.fill();
         assert_no_room(replica.receive_snapshot(snapshot.offer()));

@@ -210,7 +210,9 @@ impl Replica {
         steps.push(Step { begun, point, cause: Cause::Snapshot(None) });
         let kept = self.disk.root().join(format!("lost/{:x}", offer.id));
         let kept = random.random_bool(0.5).then_some(&*kept);
+        self.store().set_primary(id, false);
         let installed = self.store().install_snapshot(incoming, kept).map_err(|error| error.to_string())?;
+        self.store().set_primary(id, true);
         assert_eq!(installed, offer.point);
         let done = self.events();
         let steps = self.steps.get_mut(&id).expect("all are there");
@@ -387,6 +389,7 @@ fn survive(
             return Err(format!("goes on at {} instead of {offset}", incoming.offset()));
         }
         incoming.write(offset, &bytes[offset as usize..]).map_err(|error| error.to_string())?;
+        store.set_primary(id, false);
         let point = store.install_snapshot(incoming, None).map_err(|error| format!("resumed: {error}"))?;
         if replica.known[&(id, point.lsn.0, point.chain)] != store.digest(id).expect("reads") {
             return Err(format!("partition {id} is not what the resumed snapshot holds"));

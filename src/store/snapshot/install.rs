@@ -66,7 +66,13 @@ impl Store {
         crash_point::pass("install-opened");
         let index = usize::from(id.0);
         let no_checkpoint_meanwhile = self.writing[index].lock();
-        self.partitions[index].lock().is_being_replaced = true;
+        {
+            let mut partition = self.partitions[index].lock();
+            if partition.is_primary {
+                return Err(SnapshotError::Busy(format!("this node takes the changes of partition {id}")));
+            }
+            partition.is_being_replaced = true;
+        }
         let placed = self.place(id, &environment, &mut fresh, keep_old);
         if let Err(error) = placed {
             self.partitions[index].lock().is_being_replaced = false;
@@ -136,11 +142,10 @@ impl Store {
     fn replace(
         &self,
         index: usize,
-        mut new: Partition,
+        new: Partition,
         environment: &Arc<Environment>,
         before: Point,
     ) -> Arc<Environment> {
-        new.fetches = self.fetches();
         let mut partition = self.partitions[index].lock();
         assert_eq!(partition.point(), before, "a partition that is replaced takes no changes");
         let old_environment = self.environments[index].swap(Arc::clone(environment));

@@ -67,6 +67,20 @@ fn send(from: &Store, to: &Store, id: PartitionId) -> (Snapshot, IncomingSnapsho
     (snapshot, incoming)
 }
 
+/// Installs it as a replica does. Afterwards the store takes changes again.
+fn install(
+    store: &Store,
+    incoming: IncomingSnapshot,
+    keep_old: Option<&Path>,
+) -> Result<Point, SnapshotError> {
+    let id = incoming.offer().partition;
+    store.set_primary(id, false);
+    let installed = store.install_snapshot(incoming, keep_old);
+    assert!(!store.partitions[usize::from(id.0)].lock().is_primary, "that changes nothing of its part");
+    store.set_primary(id, true);
+    installed
+}
+
 /// Carries what is missing, up to `most` bytes of the snapshot.
 fn carry(snapshot: &Snapshot, incoming: &mut IncomingSnapshot, most: u64) {
     while incoming.offset() < snapshot.bytes.min(most) {
@@ -108,7 +122,7 @@ fn a_replica_made_of_snapshots_and_the_tail_is_equal_to_its_primary() {
             for id in ids() {
                 let (snapshot, incoming) = send(primary.store(), replica.store(), id);
                 steps(primary.store(), &mut model, &mut random);
-                let point = replica.store().install_snapshot(incoming, None).expect("is installed");
+                let point = install(replica.store(), incoming, None).expect("is installed");
                 assert_eq!((point, replica.store().point(id)), (snapshot.point, snapshot.point));
                 from = from.min(snapshot.position);
             }
@@ -238,7 +252,7 @@ fn a_byte_that_changed_on_the_way_or_on_the_disk_is_refused() {
     let mut incoming = replica.store().receive_snapshot(snapshot.offer()).expect("begins anew");
     assert_eq!(incoming.offset(), 0);
     carry(&snapshot, &mut incoming, u64::MAX);
-    replica.store().install_snapshot(incoming, None).expect("is installed");
+    install(replica.store(), incoming, None).expect("is installed");
     assert_eq!(replica.store().digest(id).ok(), primary.store().digest(id).ok());
 }
 
@@ -283,17 +297,20 @@ fn watchers_learn_of_it_and_the_old_tree_is_kept() {
     let name = &names_in(id, 1)[0];
     set(replica.store(), name, b"old");
     replica.store().checkpoint_now().expect("checkpoints");
+    let (_, incoming) = send(primary.store(), replica.store(), id);
+    let refused = replica.store().install_snapshot(incoming, None);
+    assert!(matches!(refused, Err(SnapshotError::Busy(_))), "not where this node is primary");
     let flag = crate::store::WatchFlag::default();
     replica.store().view(&PartitionSet::One(id), NOW).watch(&Key::new(0, name), &flag);
     let (_, incoming) = send(primary.store(), replica.store(), id);
     let kept = replica.path("lost/1/0000");
-    replica.store().install_snapshot(incoming, Some(&kept)).expect("is installed");
+    install(replica.store(), incoming, Some(&kept)).expect("is installed");
     assert!(flag.load(std::sync::atomic::Ordering::Relaxed));
     assert!(kept.join("data.mdb").exists() && !kept.join("keep").exists());
     assert_eq!(get(replica.store(), name), get(primary.store(), name));
     // The same name again: the second is kept beside the first.
     let (_, incoming) = send(primary.store(), replica.store(), id);
-    replica.store().install_snapshot(incoming, Some(&kept)).expect("is installed");
+    install(replica.store(), incoming, Some(&kept)).expect("is installed");
     assert_eq!(std::fs::read_dir(replica.path("lost/1")).expect("is there").count(), 2);
 }
 
@@ -330,7 +347,7 @@ fn whoever_reads_meanwhile_sees_the_old_rows_or_the_new_ones() {
             for round in 1..6 {
                 names.iter().for_each(|name| set(primary.store(), name, round.to_string().as_bytes()));
                 let (_, incoming) = send(primary.store(), &replica, id);
-                replica.install_snapshot(incoming, None).expect("is installed");
+                install(&replica, incoming, None).expect("is installed");
             }
             done.store(true, Ordering::Release);
             assert!(reader.join().expect("reads") > 1);
