@@ -45,7 +45,7 @@ pub async fn keep_links(node: &Node, dial: &dyn Dial) {
         };
         let forget = async {
             loop {
-                tokio::time::sleep(super::snapshots::KEPT / 4).await;
+                tokio::time::sleep(node.snapshots.pause()).await;
                 node.snapshots.forget_old(&*node.storage).await;
             }
         };

@@ -54,6 +54,23 @@ impl Default for Timing {
     }
 }
 
+/// Sizes of what is sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Bytes of data that may be on their way to a follower at a time, frames not begun included.
+    pub window: u64,
+    /// Bytes of records that go in one frame.
+    pub batch: usize,
+    /// Bytes of a snapshot that go in one frame.
+    pub chunk: usize,
+}
+
+impl Default for Sizes {
+    fn default() -> Sizes {
+        Sizes { window: 8 << 20, batch: wire::BATCH_BYTES, chunk: 256 << 10 }
+    }
+}
+
 /// What both ends of a link know of the node they are on.
 pub struct Node {
     /// Its data.
@@ -66,6 +83,8 @@ pub struct Node {
     pub address: (String, u16),
     /// Times of its links.
     pub timing: Timing,
+    /// Sizes of what it sends.
+    pub sizes: Sizes,
 }
 
 impl Node {

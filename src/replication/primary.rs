@@ -10,8 +10,8 @@ use super::catch_up::{places, plan};
 use super::progress::LinkId;
 use super::storage::{Outgoing, ReadError, Records};
 use super::wire::{
-    BATCH_BYTES, Batch, Frame, FrameReader, Hello, Message, Plan, VERSION, put_chunk, put_message, put_part,
-    put_records, send,
+    Batch, Frame, FrameReader, Hello, Message, Plan, VERSION, put_chunk, put_message, put_part, put_records,
+    send,
 };
 use super::{LinkError, Node};
 use crate::base::ids::{Lsn, PartitionId, Point};
@@ -21,11 +21,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
-
-/// Bytes of data that may be on their way at a time, frames not begun included.
-pub const WINDOW_BYTES: u64 = 8 << 20;
-/// Bytes of a snapshot in a chunk.
-const CHUNK_BYTES: usize = 256 << 10;
 
 /// A batch that was sent and is not acknowledged.
 struct Sent {
@@ -215,8 +210,8 @@ impl Feed {
         Ok(update)
     }
 
-    fn has_window(&self) -> bool {
-        self.sent_bytes - self.consumed_bytes < WINDOW_BYTES
+    fn has_window(&self, window: u64) -> bool {
+        self.sent_bytes - self.consumed_bytes < window
     }
 
     /// Notes a batch that is about to be sent.
@@ -317,15 +312,16 @@ impl<W: AsyncWrite + Unpin> Sender<'_, W> {
     fn put_batches(&mut self, limit: u64, out: &mut Vec<u8>) -> Result<(), LinkError> {
         let Some(cursor) = &mut self.cursor else { return Ok(()) };
         let mut feed = self.feed.lock();
+        let sizes = self.node.sizes;
         let position = cursor.position();
         // Without records a batch makes sense only if it brings a partition in step.
         let is_news = position < limit || feed.joining.values().any(|until| *until <= position);
-        if !feed.has_window() || !is_news {
+        if !feed.has_window(sizes.window) || !is_news {
             return Ok(());
         }
         let before = out.len();
-        let mut packer = Packer::new(&mut feed, out);
-        cursor.read(limit, BATCH_BYTES, &mut |position, payload| packer.add(position, payload))?;
+        let mut packer = Packer::new(&mut feed, out, sizes.batch);
+        cursor.read(limit, sizes.batch, &mut |position, payload| packer.add(position, payload))?;
         packer.finish(cursor.position())?;
         feed.sent_bytes += (out.len() - before) as u64;
         Ok(())
@@ -335,7 +331,7 @@ impl<W: AsyncWrite + Unpin> Sender<'_, W> {
     fn put_snapshot(&mut self, out: &mut Vec<u8>) -> Result<(), LinkError> {
         let (wanted, made, has_window) = {
             let mut feed = self.feed.lock();
-            (feed.wanted.take(), feed.made.take(), feed.has_window())
+            (feed.wanted.take(), feed.made.take(), feed.has_window(self.node.sizes.window))
         };
         if let Some((id, resume)) = wanted {
             self.snapshot = None;
@@ -346,7 +342,7 @@ impl<W: AsyncWrite + Unpin> Sender<'_, W> {
         }
         let Some(sending) = self.snapshot.as_mut().filter(|_| has_window) else { return Ok(()) };
         let offer = sending.snapshot.offer();
-        let len = (offer.bytes - sending.offset).min(CHUNK_BYTES as u64) as usize;
+        let len = (offer.bytes - sending.offset).min(self.node.sizes.chunk as u64) as usize;
         let bytes = sending.snapshot.read(sending.offset, len)?;
         let before = out.len();
         put_chunk(out, sending.offset, &bytes)?;
@@ -402,12 +398,13 @@ struct Packer<'a> {
     feed: &'a mut Feed,
     out: &'a mut Vec<u8>,
     batch: Batch,
+    batch_bytes: usize,
     failure: Option<LinkError>,
 }
 
 impl<'a> Packer<'a> {
-    fn new(feed: &'a mut Feed, out: &'a mut Vec<u8>) -> Packer<'a> {
-        Packer { feed, out, batch: Batch::default(), failure: None }
+    fn new(feed: &'a mut Feed, out: &'a mut Vec<u8>, batch_bytes: usize) -> Packer<'a> {
+        Packer { feed, out, batch: Batch::default(), batch_bytes, failure: None }
     }
 
     /// Adds what the follower wants of the record at `position`.
@@ -446,14 +443,14 @@ impl<'a> Packer<'a> {
     }
 
     fn put(&mut self, position: u64, payload: &[u8]) {
-        if self.batch.len() + payload.len() <= BATCH_BYTES + 1024 {
+        if self.batch.len() + payload.len() <= self.batch_bytes + 1024 {
             return self.batch.push(payload);
         }
         self.flush(position);
-        if payload.len() <= BATCH_BYTES {
+        if payload.len() <= self.batch_bytes {
             return self.batch.push(payload);
         }
-        payload.chunks(BATCH_BYTES).for_each(|bytes| put_part(self.out, bytes));
+        payload.chunks(self.batch_bytes).for_each(|bytes| put_part(self.out, bytes));
         // What follows stands behind the record, which is only now complete.
         self.flush(position + payload.len() as u64 + 8);
     }

@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 /// How long a snapshot is kept after it was last asked for: long enough for a link that broke, or a server that was started again.
-pub const KEPT: Duration = Duration::from_secs(120);
+const KEPT: Duration = Duration::from_secs(120);
 /// A snapshot that was made so long ago is given to followers that begin, too; older ones only to whom goes on with them.
 const SHARED: Duration = Duration::from_secs(10);
 /// Where numbers of readers of the journal begin that stand for a snapshot: links count from 1.
@@ -26,13 +26,31 @@ struct Kept {
 }
 
 /// Snapshots by partition, one of each.
-#[derive(Default)]
 pub struct Snapshots {
     kept: Mutex<BTreeMap<PartitionId, Kept>>,
     pins: AtomicU64,
+    kept_for: Duration,
+    shared_for: Duration,
+}
+
+impl Default for Snapshots {
+    fn default() -> Snapshots {
+        Snapshots::new(KEPT, SHARED)
+    }
 }
 
 impl Snapshots {
+    /// None so far. Each is kept for so long after it was asked for, and given to followers that begin for so long after it was
+    /// made.
+    pub fn new(kept_for: Duration, shared_for: Duration) -> Snapshots {
+        Snapshots { kept: Mutex::default(), pins: AtomicU64::new(0), kept_for, shared_for }
+    }
+
+    /// How often to look for old ones.
+    pub fn pause(&self) -> Duration {
+        self.kept_for / 4
+    }
+
     /// The snapshot number `resume` of the partition if it is still there, or a new one, or one made a moment ago. While it is
     /// made, others wait: one at a time is what the disk can do.
     pub async fn take(
@@ -44,7 +62,7 @@ impl Snapshots {
         let mut kept = self.kept.lock().await;
         if let Some(known) = kept.get_mut(&partition) {
             let is_resumed = resume == Some(known.snapshot.offer().id);
-            if is_resumed || known.made.elapsed() < SHARED {
+            if is_resumed || known.made.elapsed() < self.shared_for {
                 known.asked = Instant::now();
                 return Ok(Arc::clone(&known.snapshot));
             }
@@ -71,7 +89,7 @@ impl Snapshots {
     /// Drops those that nobody has asked for in a while.
     pub async fn forget_old(&self, storage: &dyn Storage) {
         self.kept.lock().await.retain(|_, known| {
-            let stays = known.asked.elapsed() < KEPT || Arc::strong_count(&known.snapshot) > 1;
+            let stays = known.asked.elapsed() < self.kept_for || Arc::strong_count(&known.snapshot) > 1;
             if !stays {
                 storage.pin(known.pin, None);
             }

@@ -22,7 +22,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 pub const VERSION: u32 = 1;
 /// A frame's length at most.
 pub const FRAME_MAX: usize = 1 << 20;
-/// Records are put together into a frame until it is as long as this; longer records go in parts.
+/// Records are put together into a frame until it is as long as this, or less; longer records go in parts.
 pub const BATCH_BYTES: usize = 256 << 10;
 /// Bytes in front of a frame's kind.
 const HEAD: usize = 8;

@@ -7,7 +7,7 @@
 use crate::replication::links::{Dial, LinkStream, keep_links};
 use crate::replication::local::StoreStorage;
 use crate::replication::wire::VERSION;
-use crate::replication::{Node, Timing, primary};
+use crate::replication::{Node, Sizes, Timing, primary};
 use crate::session::handover;
 use crate::session::service::Service;
 use async_trait::async_trait;
@@ -63,6 +63,7 @@ impl Links {
                 timeout: Duration::from_secs(u64::from(settings.repl_timeout.max(1))),
                 ..Timing::default()
             },
+            sizes: Sizes::default(),
         });
         let (handle, serving) = (runtime.handle().clone(), Arc::clone(&node));
         let taken = service.links.set(Box::new(move |link| {

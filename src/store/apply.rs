@@ -1,16 +1,18 @@
 //! What a replica does with its primary's records, and what a primary says of its own.
 
-use super::journal::{self, CursorError, JournalError, Place, Section};
+use super::journal::{self, CursorError, JournalError, Place, Section, SectionHead};
 use super::partition::Partition;
 use super::partition::Prior;
 use super::record::Operation;
 use super::{Interrupt, PartitionSet, Refusal, Store, journal::Cursor};
-use crate::base::ids::{Lsn, PartitionId, Point};
+use crate::base::ids::{Epoch, Lsn, PartitionId, Point};
 use parking_lot::MutexGuard;
 use std::sync::atomic::Ordering;
 
 /// Rows fetched one by one without the locks, before a record waits for the disk under them.
 const FETCHES_MAX: u32 = 8;
+/// Bytes of a record without operations, at most.
+const RECORD_BYTES: u64 = 64;
 
 /// Why a record was not applied. Nothing was changed.
 #[derive(Debug)]
@@ -99,12 +101,13 @@ impl Store {
         }
         let before = self.journal.as_ref().map_or(0, journal::Journal::appended);
         let second = self.clock_s.load(Ordering::Relaxed);
+        let is_whole = new.len() == sections.len();
+        let encode = |out: &mut Vec<u8>| {
+            if is_whole { out.extend_from_slice(payload) } else { put_sections(out, &new) }
+        };
         let position = match &self.journal {
-            Some(journal) if new.len() == sections.len() => {
-                journal.append(|out| out.extend_from_slice(payload))
-            }
-            Some(journal) => journal.append(|out| put_sections(out, &new)),
-            None => 1,
+            Some(journal) => journal.append(encode),
+            None => self.record(encode),
         };
         for section in new {
             let guard = guard_of(guards, section.head.partition);
@@ -132,6 +135,52 @@ impl Store {
         }
         // Whether it makes the data grow was decided by the primary; what it removes comes in the same stream.
         self.admit(bytes as u64 + 16, true).or_else(|_| self.admit(bytes as u64 + 16, false))
+    }
+
+    /// Begins an epoch of a partition for which this node becomes the primary: with a record that changes nothing, so that the
+    /// history itself says where it begins, a crash forgets it no sooner than what follows it, and no record of an older epoch is
+    /// applied any more. Returns the position up to which the journal must be flushed before anything is acknowledged.
+    ///
+    /// # Errors
+    /// The partition has seen this epoch or a newer one; or the disk has no room.
+    pub fn begin_epoch(&self, id: PartitionId, epoch: Epoch, time_ms: i64) -> Result<u64, ApplyError> {
+        loop {
+            match self.admit(RECORD_BYTES, false) {
+                Ok(()) => {}
+                Err(Interrupt::Room(room)) => self.make_room(room).map_err(ApplyError::Refused)?,
+                Err(other) => return Err(storage(other)),
+            }
+            let mut guard = self.partitions[usize::from(id.0)].lock();
+            if self.admit(RECORD_BYTES, false).is_ok() {
+                return self.begin_locked(&mut guard, epoch, time_ms);
+            }
+        }
+    }
+
+    fn begin_locked(&self, guard: &mut Partition, epoch: Epoch, time_ms: i64) -> Result<u64, ApplyError> {
+        let before = guard.point();
+        if epoch <= before.epoch {
+            return Err(ApplyError::OtherHistory(guard.id, before));
+        }
+        let head = SectionHead {
+            partition: guard.id,
+            epoch,
+            lsn: Lsn(before.lsn.0 + 1),
+            previous: before.chain,
+            time_ms,
+        };
+        let start = self.journal.as_ref().map_or(0, journal::Journal::appended);
+        let encode = |out: &mut Vec<u8>| {
+            journal::put_number(out, 1);
+            guard.chain = journal::encode_section(out, &head, [].iter());
+        };
+        let position = match &self.journal {
+            Some(journal) => journal.append(encode),
+            None => self.record(encode),
+        };
+        guard.dirty_since.get_or_insert((start, self.clock_s.load(Ordering::Relaxed)));
+        (guard.lsn, guard.epoch) = (head.lsn, epoch);
+        Ok(position)
     }
 
     /// Position up to which all is written to the journal, so that replicas may have it.
@@ -307,6 +356,28 @@ mod tests {
         drop(replica);
         let replica = Store::open(folders[1].path(), 4, 2, Options::default()).expect("opens");
         assert_eq!((points(&replica), replica.counters(12).keys), (points(&primary), 1));
+    }
+
+    #[test]
+    fn an_epoch_that_began_is_part_of_the_history_and_fences_the_one_before() {
+        let folders = [tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder")];
+        let (old, new) = (open(folders[0].path()), open(folders[1].path()));
+        set(&old, &[b"key"], b"1");
+        let id = old.partition_of(Key::new(0, b"key").slot);
+        records(&old, 0).iter().for_each(|payload| _ = new.apply(payload).expect("continues"));
+        new.flush(new.begin_epoch(id, Epoch(2), NOW).expect("is newer")).expect("writes");
+        assert!(matches!(new.begin_epoch(id, Epoch(2), NOW), Err(ApplyError::OtherHistory(..))));
+        let began = new.point(id);
+        assert_eq!((began.epoch, began.lsn), (Epoch(2), Lsn(2)));
+        set(&old, &[b"key"], b"late");
+        let late = records(&old, 0).pop().expect("it was written");
+        assert!(matches!(new.apply(&late), Ok(0) | Err(ApplyError::OtherHistory(..))));
+        assert_eq!((new.point(id), get(&new, b"key")), (began, Some(b"1".to_vec())));
+        set(&new, &[b"key"], b"2");
+        let point = new.point(id);
+        assert_eq!(point.epoch, Epoch(2));
+        drop(new);
+        assert_eq!(open(folders[1].path()).point(id), point);
     }
 
     #[test]

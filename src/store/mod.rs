@@ -14,6 +14,7 @@ mod checkpoint;
 mod deadlines;
 pub mod eviction;
 mod expiry;
+mod image;
 pub mod journal;
 #[cfg(test)]
 mod model_tests;
@@ -130,6 +131,9 @@ pub enum Flushed {
     Late,
 }
 
+/// Takes each record that is committed or applied, under the locks of its partitions, and says where the next one begins.
+pub type Recorder = Box<dyn Fn(&[u8]) -> u64 + Send + Sync>;
+
 /// Partitions, their journal and their trees.
 pub struct Store {
     partitions: Vec<Mutex<Partition>>,
@@ -141,6 +145,8 @@ pub struct Store {
     writing: Vec<Mutex<()>>,
     snapshots: snapshot::Snapshots,
     journal: Option<Journal>,
+    /// Takes the records of a store in memory.
+    recorder: Option<Recorder>,
     manifest: Option<recovery::Manifest>,
     options: ArcSwap<Options>,
     started: Instant,
@@ -283,6 +289,11 @@ impl Store {
         Store::with((0..partitions).map(make).map(Mutex::new).collect(), Options::default())
     }
 
+    /// The same with a journal that somebody else keeps.
+    pub fn recorded(partitions: u16, databases: u16, recorder: Recorder) -> Store {
+        Store { recorder: Some(recorder), ..Store::in_memory(partitions, databases) }
+    }
+
     fn with(partitions: Vec<Mutex<Partition>>, options: Options) -> Store {
         let store = Store {
             bytes: partitions.iter().map(|partition| partition.lock().bytes.into()).collect(),
@@ -291,6 +302,7 @@ impl Store {
             writing: Vec::new(),
             snapshots: snapshot::Snapshots::default(),
             journal: None,
+            recorder: None,
             manifest: None,
             lfu: AtomicBool::new(options.policy.is_lfu()),
             options: ArcSwap::from_pointee(options),
@@ -650,7 +662,7 @@ impl Store {
             guard.dirty_since.get_or_insert((before, second));
             count += 1;
         }
-        let mut encode = |out: &mut Vec<u8>| {
+        let encode = |out: &mut Vec<u8>| {
             journal::put_number(out, count);
             for guard in guards.iter_mut().filter(|guard| changed(guard)) {
                 let head = SectionHead {
@@ -666,11 +678,15 @@ impl Store {
         };
         match &self.journal {
             Some(journal) => journal.append(encode),
-            None => {
-                encode(&mut Vec::new());
-                1
-            }
+            None => self.record(encode),
         }
+    }
+
+    /// What a store in memory does with a record.
+    fn record(&self, encode: impl FnOnce(&mut Vec<u8>)) -> u64 {
+        let mut payload = Vec::new();
+        encode(&mut payload);
+        self.recorder.as_ref().map_or(1, |recorder| recorder(&payload))
     }
 
     /// Publishes a partition's stored bytes after a commit.
