@@ -1,0 +1,105 @@
+//! Deterministic simulation of replication: the real links and the real store, over a simulated network, with simulated time,
+//! disks and crashes. All that happens follows from a seed, and each file of an invariant says what must hold whatever happens.
+//!
+//! `LARDER_SEED` is the first seed (1 by default), `LARDER_SEEDS` how many there are. A seed that fails prints its number and what
+//! happened; with that number alone it is run again.
+
+mod client;
+mod control;
+mod data;
+mod disk;
+mod history;
+mod lost;
+mod majority;
+mod memory;
+mod network;
+mod never_back;
+mod node;
+mod plant;
+mod prefix;
+mod quiet;
+mod scenario;
+mod witness;
+mod world;
+
+use plant::Plant;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Once;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+use world::Outcome;
+
+/// Seeds that are run without a word.
+const SEEDS: u64 = 100;
+/// Seeds run at a time.
+const THREADS: u64 = 2;
+
+thread_local! {
+    static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// The last panic of this thread's tasks, if there was one: the runtime keeps them to itself.
+pub fn take_panic() -> Option<String> {
+    PANIC.with_borrow_mut(Option::take)
+}
+
+fn note_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            PANIC.with_borrow_mut(|last| _ = last.get_or_insert_with(|| panic.to_string()));
+            before(panic);
+        }));
+    });
+}
+
+fn number(name: &str, by_default: u64) -> u64 {
+    std::env::var(name).map_or(by_default, |text| text.parse().expect("a number"))
+}
+
+#[test]
+fn no_seed_breaks_an_invariant() {
+    note_panics();
+    let (first, count) = (number("LARDER_SEED", 1), number("LARDER_SEEDS", SEEDS));
+    let next = AtomicU64::new(first);
+    let begun = Instant::now();
+    let work = || {
+        let mut outcomes = Vec::new();
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= first + count {
+                return outcomes;
+            }
+            let outcome = world::run(seed, Plant::None);
+            let is_broken = outcome.violation.is_some();
+            outcomes.push((seed, outcome));
+            if is_broken {
+                next.store(first + count, Ordering::Relaxed);
+            }
+        }
+    };
+    let outcomes: Vec<(u64, Outcome)> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("it does not panic")).collect()
+    });
+    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+    for (kind, count) in outcomes.iter().flat_map(|(_, outcome)| &outcome.counts) {
+        *counts.entry(kind).or_default() += count;
+    }
+    let virtual_s: u64 = outcomes.iter().map(|(_, outcome)| outcome.virtual_ms).sum::<u64>() / 1000;
+    eprintln!(
+        "{} seeds, {virtual_s} virtual seconds in {:.1} s",
+        outcomes.len(),
+        begun.elapsed().as_secs_f64()
+    );
+    counts.iter().for_each(|(kind, count)| eprintln!("{count:>9} {kind}"));
+    for (seed, outcome) in &outcomes {
+        assert!(
+            outcome.violation.is_none(),
+            "seed {seed}:\n{}",
+            outcome.violation.as_deref().unwrap_or_default()
+        );
+    }
+}

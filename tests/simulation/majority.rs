@@ -1,0 +1,80 @@
+//! What a client was told is safe is: in the journals of as many nodes as its write concern names, at that moment; and, for a
+//! majority, in the history of every primary that comes after, as long as each is the most advanced of a majority.
+
+use crate::history::{Place, place};
+use crate::witness::{Event, Invariant, Known};
+use larder::base::concern::WriteConcern;
+use larder::base::ids::{PartitionId, Point};
+use std::collections::BTreeMap;
+
+/// See the module.
+pub struct Majority {
+    /// Whether promotions are such that acknowledged writes survive them.
+    pub survives: bool,
+    /// The last write acknowledged by a majority.
+    acknowledged: BTreeMap<PartitionId, Place>,
+}
+
+impl Majority {
+    /// Nothing was acknowledged.
+    pub fn new(survives: bool) -> Majority {
+        Majority { survives, acknowledged: BTreeMap::new() }
+    }
+
+    fn check_survival(
+        &self,
+        known: &Known,
+        node: usize,
+        partition: PartitionId,
+        point: Point,
+    ) -> Result<(), String> {
+        let Some(last) = self.acknowledged.get(&partition) else { return Ok(()) };
+        if self.survives && !known.history.leads(partition, *last, place(point)) {
+            return Err(format!(
+                "node {node} is at {point:?} in partition {partition} and lacks {last:?}, which a majority had acknowledged"
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Invariant for Majority {
+    fn observe(&mut self, event: &Event, known: &Known) -> Result<(), String> {
+        match event {
+            Event::Acknowledged { node, partition, point, concern } => {
+                let wanted = usize::from(concern.replicas(known.disks.len() as u16)) + 1;
+                let has = |disk: &&std::sync::Arc<parking_lot::Mutex<crate::disk::Disk>>| {
+                    let written = disk.lock().written_point(*partition);
+                    known.history.leads(*partition, place(*point), place(written))
+                };
+                let found = known.disks.iter().filter(has).count();
+                if found < wanted {
+                    return Err(format!(
+                        "node {node} acknowledged {point:?} of partition {partition} for {}, and {found} nodes have it",
+                        concern.name()
+                    ));
+                }
+                if *concern >= WriteConcern::Majority {
+                    let last = self.acknowledged.entry(*partition).or_insert(place(*point));
+                    if last.0 < point.lsn {
+                        *last = place(*point);
+                    }
+                }
+            }
+            Event::Promoted { node, partition, point } => {
+                self.check_survival(known, *node, *partition, *point)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, known: &Known) -> Result<(), String> {
+        for (node, points) in known.points.iter().enumerate() {
+            for (partition, point) in (0..).map(PartitionId).zip(points) {
+                self.check_survival(known, node, partition, *point)?;
+            }
+        }
+        Ok(())
+    }
+}
