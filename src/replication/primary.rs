@@ -246,7 +246,6 @@ impl<W: AsyncWrite + Unpin> Sender<'_, W> {
         let mut written = self.node.storage.written();
         let mut beat = tokio::time::interval(self.node.timing.heartbeat);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut assignments = self.node.replication.assignments();
         loop {
             let limit = *written.borrow_and_update();
             let mut out = Vec::new();
@@ -263,7 +262,6 @@ impl<W: AsyncWrite + Unpin> Sender<'_, W> {
                 changed = written.changed() => changed.map_err(|_| LinkError::Stopped)?,
                 () = self.news.notified() => {}
                 _ = beat.tick() => self.heartbeat(limit).await?,
-                changed = assignments.changed() => changed.map_err(|_| LinkError::Stopped)?,
             }
         }
     }

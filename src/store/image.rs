@@ -54,8 +54,9 @@ impl Store {
 /// What makes these rows of an empty partition: the databases, then the keys of each with their items.
 fn operations(partition: &mut Partition) -> Result<Vec<Operation>, Interrupt> {
     let databases = (0_u16..).zip(&partition.databases);
-    let mut operations: Vec<Operation> =
-        databases.map(|(number, database)| Operation::Database { number, id: database.id }).collect();
+    let mut operations: Vec<Operation> = databases
+        .map(|(number, database)| Operation::Database { number, id: database.id, before: database.id })
+        .collect();
     for number in 0..partition.databases.len() as u16 {
         let mut collections = Vec::new();
         walk::keys(partition, number, (Slot(0), 0), &mut |key, value| {

@@ -10,6 +10,7 @@ use crate::plant::Plant;
 use crate::witness::{Event, Witness};
 use async_trait::async_trait;
 use larder::base::ids::{Lsn, PartitionId, Point};
+use larder::replication::lost::Lost;
 use larder::replication::storage::{Incoming, LostTail, Outgoing, ReadError, Records, Storage};
 use larder::replication::wire::Offer;
 use larder::store::journal::{Place, put_number, visit_sections};
@@ -110,6 +111,10 @@ impl Data {
             )
         };
         let store = Store::recorded(settings.partitions, DATABASES, recorder);
+        if settings.plant == Plant::ForgetsAtStart {
+            let last = disk.lock().journal.back().map_or(0, |last| last.position);
+            disk.lock().cut(last, true);
+        }
         recover(&store, &disk.lock());
         is_recording.store(true, Ordering::Relaxed);
         let data = Arc::new_cyclic(|this| Data {
@@ -349,27 +354,24 @@ impl Storage for Data {
         disk.arrivals.get(&partition).map(|arrival| (arrival.offer.id, arrival.bytes.len() as u64))
     }
 
-    async fn report_lost(&self, tail: LostTail) -> Result<(), String> {
+    async fn report_lost(&self, tail: LostTail) -> Result<Lost, String> {
         self.work().await;
         let LostTail { partition, common } = tail;
         let until = self.store.point(partition);
-        if self.settings.plant == Plant::ForgetsToReport {
-            return Ok(());
+        let from = common.map_or(0, |common| common.0) + 1;
+        let missing = common.is_none() || !self.disk.lock().has_all(partition, from, until.lsn.0);
+        let missing = missing.then(|| "the journal does not reach back so far".to_owned());
+        let reported = common.filter(|_| missing.is_none());
+        if self.settings.plant != Plant::ForgetsToReport {
+            self.witness.tell(Event::Reported { node: self.node, partition, common: reported, until });
         }
-        if let Some(common) = common {
-            let disk = self.disk.lock();
-            let has = |lsn: u64| {
-                let mut places = disk.journal.iter().flat_map(|entry| &entry.sections);
-                places.any(|(id, _, point)| *id == partition && point.lsn.0 == lsn)
-            };
-            if let Some(missing) = (common.0 + 1..=until.lsn.0).find(|lsn| !has(*lsn)) {
-                return Err(format!(
-                    "transaction {missing} is not in the journal, so it cannot be written out"
-                ));
-            }
-        }
-        self.witness.tell(Event::Reported { node: self.node, partition, common, until });
-        Ok(())
+        Ok(Lost {
+            file: Some("lost".into()),
+            transactions: until.lsn.0 + 1 - from,
+            keys: 1,
+            missing,
+            is_new: true,
+        })
     }
 
     fn wall_clock_ms(&self) -> i64 {
@@ -462,7 +464,9 @@ impl Incoming for Arriving {
     }
 
     async fn write(&mut self, offset: u64, bytes: Vec<u8>) -> io::Result<()> {
-        self.data.work().await;
+        if self.data.random.lock().random_bool(0.1) {
+            self.data.work().await;
+        }
         let syncs = self.data.random.lock().random_bool(0.3);
         let mut disk = self.data.disk.lock();
         let arrival = disk.arrivals.get_mut(&self.offer.partition).ok_or(io::ErrorKind::NotFound)?;

@@ -141,4 +141,14 @@ impl Disk {
         });
         places.next()
     }
+
+    /// Whether the journal has all of a partition's transactions from the first to the last, of its present history.
+    pub fn has_all(&self, partition: PartitionId, first: u64, last: u64) -> bool {
+        let start = self.trees[usize::from(partition.0)].history_start;
+        let entries =
+            self.journal.iter().filter(|entry| entry.position >= start && entry.end <= self.written);
+        let sections = entries.flat_map(|entry| &entry.sections).filter(|(id, ..)| *id == partition);
+        let found = sections.filter(|(_, _, point)| (first..=last).contains(&point.lsn.0)).count() as u64;
+        found == last + 1 - first
+    }
 }

@@ -32,6 +32,8 @@ use world::Outcome;
 
 /// Seeds that are run without a word.
 const SEEDS: u64 = 100;
+/// A planted bug is found within so many seeds.
+const PLANTED_SEEDS: u64 = 60;
 /// Seeds run at a time.
 const THREADS: u64 = 2;
 
@@ -55,7 +57,8 @@ fn note_panics() {
     });
 }
 
-fn number(name: &str, by_default: u64) -> u64 {
+/// A number from the environment.
+pub fn number(name: &str, by_default: u64) -> u64 {
     std::env::var(name).map_or(by_default, |text| text.parse().expect("a number"))
 }
 
@@ -72,7 +75,7 @@ fn no_seed_breaks_an_invariant() {
             if seed >= first + count {
                 return outcomes;
             }
-            let outcome = world::run(seed, Plant::None);
+            let outcome = world::run(seed, Plant::None, None);
             let is_broken = outcome.violation.is_some();
             outcomes.push((seed, outcome));
             if is_broken {
@@ -96,10 +99,76 @@ fn no_seed_breaks_an_invariant() {
     );
     counts.iter().for_each(|(kind, count)| eprintln!("{count:>9} {kind}"));
     for (seed, outcome) in &outcomes {
-        assert!(
-            outcome.violation.is_none(),
-            "seed {seed}:\n{}",
-            outcome.violation.as_deref().unwrap_or_default()
-        );
+        assert!(outcome.violation.is_none(), "seed {seed}:\n{}", story(outcome));
+    }
+}
+
+fn story(outcome: &Outcome) -> &str {
+    outcome.violation.as_ref().map_or("", |violation| &violation.story)
+}
+
+/// Runs seeds with a planted bug until the invariant that is to see it does; it alone is looked at.
+fn sees(invariant: &'static str, plant: Plant) {
+    note_panics();
+    let first = number("LARDER_SEED", 1);
+    let found = (first..first + PLANTED_SEEDS).find_map(|seed| {
+        let violation = world::run(seed, plant, Some(invariant)).violation?;
+        Some((seed, violation))
+    });
+    let (seed, violation) =
+        found.unwrap_or_else(|| panic!("{PLANTED_SEEDS} seeds, and {invariant} has not seen {plant:?}"));
+    assert_eq!(violation.invariant, invariant, "seed {seed}, {plant:?}:\n{}", violation.story);
+    let last = violation.story.lines().last().unwrap_or_default();
+    eprintln!("{plant:?}: seed {seed}: {last}");
+}
+
+#[test]
+fn prefix_sees_a_replica_that_expires_by_itself() {
+    sees("prefix", Plant::ExpiresByItself);
+}
+
+#[test]
+fn never_back_sees_a_start_that_forgets() {
+    sees("never_back", Plant::ForgetsAtStart);
+}
+
+#[test]
+fn majority_sees_an_acknowledgement_before_the_journal() {
+    sees("majority", Plant::AcknowledgesBeforeJournaling);
+}
+
+#[test]
+fn majority_sees_a_primary_that_is_not_the_most_advanced() {
+    sees("majority", Plant::PromotesAnybody);
+}
+
+#[test]
+fn lost_sees_a_tail_that_was_dropped_in_silence() {
+    sees("lost", Plant::ForgetsToReport);
+}
+
+#[test]
+fn quiet_sees_a_row_that_went_missing() {
+    sees("quiet", Plant::LosesRows);
+}
+
+#[test]
+fn memory_sees_a_primary_that_ignores_the_window() {
+    sees("memory", Plant::IgnoresTheWindow);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    note_panics();
+    for seed in [1, 2, 3] {
+        let [one, other] = [(); 2].map(|()| world::run(seed, Plant::None, None));
+        let differ = one.recent.iter().zip(&other.recent).position(|(one, other)| one != other);
+        if let Some(first) = differ {
+            let at = |outcome: &Outcome| {
+                outcome.recent[first.saturating_sub(5)..].iter().take(8).cloned().collect::<Vec<_>>()
+            };
+            panic!("seed {seed}\n{}\nbut\n{}", at(&one).join("\n"), at(&other).join("\n"));
+        }
+        assert_eq!(one.trace, other.trace, "seed {seed}: what differs is older than what is kept");
     }
 }

@@ -1,8 +1,8 @@
 //! Bugs that are planted on purpose, to show that each invariant would see them.
 
 use larder::base::ids::{PartitionId, Point};
-use larder::store::journal::visit_sections;
-use larder::store::{ApplyError, Store};
+use larder::store::journal::{SectionHead, encode_section, put_number, visit_sections};
+use larder::store::{ApplyError, PartitionSet, Store};
 
 /// What a node, or whoever gives the parts, does wrong.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -10,8 +10,8 @@ pub enum Plant {
     /// Nothing.
     #[default]
     None,
-    /// A replica applies what does not continue its history.
-    SkipsTheChainCheck,
+    /// A replica removes keys by itself now and then, as if it expired them.
+    ExpiresByItself,
     /// A replica says that it has journaled what it has not.
     AcknowledgesBeforeJournaling,
     /// A replica takes a snapshot without writing out what it alone has.
@@ -22,59 +22,44 @@ pub enum Plant {
     IgnoresTheWindow,
     /// Any replica is promoted, not the most advanced one.
     PromotesAnybody,
-    /// A primary gives an old snapshot to whoever asks.
-    GivesOldSnapshots,
+    /// A start leaves out the last record of the journal.
+    ForgetsAtStart,
 }
 
 impl Plant {
     /// Applies a record, as this one does it.
     pub fn apply(self, store: &Store, payload: &[u8]) -> Result<u64, ApplyError> {
-        let outcome = store.apply(payload);
-        match (self, outcome) {
-            (Plant::SkipsTheChainCheck, Err(ApplyError::OtherHistory(..))) => {
-                pretend_it_continues(store, payload);
-                store.apply(payload)
-            }
-            (Plant::LosesRows, Ok(position)) => {
-                lose_rows(store, payload);
-                Ok(position)
-            }
-            (_, outcome) => outcome,
+        let position = store.apply(payload)?;
+        let spoil = |at: u64, how: fn(&Store, PartitionId)| {
+            let _ = visit_sections(payload, |head, _| {
+                if head.lsn.0.is_multiple_of(at) {
+                    how(store, head.partition);
+                }
+            });
+        };
+        match self {
+            Plant::LosesRows => spoil(100, empty),
+            Plant::ExpiresByItself => spoil(50, expire),
+            _ => {}
         }
+        Ok(position)
     }
 }
 
-/// Makes each partition's history stand where the record begins.
-fn pretend_it_continues(store: &Store, payload: &[u8]) {
-    let _ = visit_sections(payload, |head, _| {
-        let Ok((point, image)) = store.image(head.partition) else { return };
-        if point.lsn.0 + 1 == head.lsn.0 {
-            let point = Point { epoch: head.epoch, chain: head.previous, ..point };
-            store.put_image(head.partition, point, &image).expect("it was made here");
-        }
-    });
+/// Removes a key in a transaction of its own.
+fn expire(store: &Store, id: PartitionId) {
+    let mut transaction = store.transaction(&PartitionSet::One(id), 0);
+    transaction.flush_database(0);
+    transaction.commit();
 }
 
-/// Empties a partition every hundredth record, but lets it say that it is where it was.
-fn lose_rows(store: &Store, payload: &[u8]) {
-    let _ = visit_sections(payload, |head, _| {
-        if head.lsn.0 % 100 == 0 {
-            empty(store, head.partition);
-        }
-    });
-}
-
+/// Takes all rows of a partition, but lets it say that it is where it was.
 fn empty(store: &Store, id: PartitionId) {
     let point = store.point(id);
-    let nothing = Store::in_memory(store.partition_count(), crate::data::DATABASES);
-    let at_start = Point { chain: 0, ..point };
-    nothing.put_image(id, at_start, &image_of_nothing(id, point)).expect("is one");
-    let (_, image) = nothing.image(id).expect("all is in memory");
-    store.put_image(id, point, &image).expect("is one");
+    store.put_image(id, point, &image_of_nothing(id, point)).expect("is one");
 }
 
 fn image_of_nothing(id: PartitionId, point: Point) -> Vec<u8> {
-    use larder::store::journal::{SectionHead, encode_section, put_number};
     let head = SectionHead { partition: id, epoch: point.epoch, lsn: point.lsn, previous: 0, time_ms: 0 };
     let mut image = Vec::new();
     put_number(&mut image, 1);

@@ -24,6 +24,12 @@ impl Invariant for Prefix {
                     "node {node} has a snapshot of partition {partition} at {after:?}, which never was"
                 ));
             }
+            Event::Reported { node, partition, until: before, .. }
+            | Event::Installed { node, partition, before, .. }
+                if !is_known(*partition, *before) =>
+            {
+                return Err(format!("node {node} had partition {partition} at {before:?}, which never was"));
+            }
             Event::Started { node, points } => {
                 for (partition, point) in (0..).map(PartitionId).zip(points) {
                     if !is_known(partition, *point) {

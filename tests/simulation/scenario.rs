@@ -115,7 +115,7 @@ impl Scenario {
 fn plant_needs_safety(plant: Plant) -> Option<bool> {
     match plant {
         Plant::PromotesAnybody | Plant::AcknowledgesBeforeJournaling => Some(true),
-        Plant::ForgetsToReport | Plant::SkipsTheChainCheck => Some(false),
+        Plant::ForgetsToReport => Some(false),
         _ => None,
     }
 }

@@ -10,11 +10,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3;
 
-/// Events that are shown when a seed fails.
+/// Events that are shown when a seed fails, unless `LARDER_EVENTS` says how many.
 const SHOWN: usize = 120;
 
 /// What happens. Nodes are known by number.
 #[derive(Clone, Debug)]
+#[allow(dead_code, reason = "some of it is there to be shown")]
 pub enum Event {
     /// A process began; its partitions stand at these points.
     Started { node: usize, points: Vec<Point> },
@@ -96,13 +97,25 @@ pub struct Witness(Mutex<Inner>);
 
 struct Inner {
     known: Known,
+    /// Looked at is this one alone.
+    only: Option<&'static str>,
     invariants: Vec<(&'static str, Box<dyn Invariant>)>,
     now_ms: u64,
     numbers: u64,
     hash: Xxh3,
     recent: VecDeque<String>,
+    shown: usize,
     counts: BTreeMap<String, u64>,
-    violation: Option<String>,
+    violation: Option<Violation>,
+}
+
+/// What was broken first.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    /// Which invariant.
+    pub invariant: &'static str,
+    /// How, and what happened before.
+    pub story: String,
 }
 
 impl Witness {
@@ -110,16 +123,19 @@ impl Witness {
     pub fn new(
         disks: Vec<Arc<Mutex<Disk>>>,
         partitions: u16,
+        only: Option<&'static str>,
         invariants: Vec<(&'static str, Box<dyn Invariant>)>,
     ) -> Witness {
         let points = vec![vec![Point::default(); usize::from(partitions)]; disks.len()];
         Witness(Mutex::new(Inner {
             known: Known { history: History::default(), disks, points },
+            only,
             invariants,
             now_ms: 0,
             numbers: 0,
             hash: Xxh3::new(),
             recent: VecDeque::new(),
+            shown: crate::number("LARDER_EVENTS", SHOWN as u64) as usize,
             counts: BTreeMap::new(),
             violation: None,
         }))
@@ -148,8 +164,8 @@ impl Witness {
     }
 
     /// Something went wrong that is no invariant's matter: a panic, or an end that does not come.
-    pub fn fail(&self, what: String) {
-        self.0.lock().note_violation(Some(("run", what)));
+    pub fn fail(&self, invariant: &'static str, what: String) {
+        self.0.lock().note_violation(Some((invariant, what)));
     }
 
     /// Virtual time goes on.
@@ -170,7 +186,7 @@ impl Witness {
     }
 
     /// What was broken first, if anything was.
-    pub fn violation(&self) -> Option<String> {
+    pub fn violation(&self) -> Option<Violation> {
         self.0.lock().violation.clone()
     }
 
@@ -179,14 +195,14 @@ impl Witness {
         self.0.lock().hash.digest()
     }
 
+    /// The last events.
+    pub fn recent(&self) -> Vec<String> {
+        self.0.lock().recent.iter().cloned().collect()
+    }
+
     /// How often each kind of thing has happened.
     pub fn counts(&self) -> BTreeMap<String, u64> {
         self.0.lock().counts.clone()
-    }
-
-    /// Runs `read` with what is known.
-    pub fn known<T>(&self, read: impl FnOnce(&Known) -> T) -> T {
-        read(&self.0.lock().known)
     }
 }
 
@@ -194,7 +210,7 @@ impl Inner {
     fn tell(&mut self, event: Event) {
         let line = format!("{:>7} ms  {event:?}", self.now_ms);
         self.hash.update(line.as_bytes());
-        if self.recent.len() == SHOWN {
+        if self.recent.len() == self.shown {
             self.recent.pop_front();
         }
         self.recent.push_back(line);
@@ -218,9 +234,11 @@ impl Inner {
     }
 
     fn note_violation(&mut self, broken: Option<(&'static str, String)>) {
+        let broken = broken.filter(|(name, _)| self.only.is_none_or(|only| only == *name));
         if let (Some((name, what)), None) = (broken, &self.violation) {
             let recent: Vec<String> = self.recent.iter().cloned().collect();
-            self.violation = Some(format!("{}\n{name}: {what}", recent.join("\n")));
+            let story = format!("{}\n{name}: {what}", recent.join("\n"));
+            self.violation = Some(Violation { invariant: name, story });
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::plant::Plant;
 use crate::prefix::Prefix;
 use crate::quiet;
 use crate::scenario::Scenario;
-use crate::witness::{Event, Invariant, Witness};
+use crate::witness::{Event, Invariant, Violation, Witness};
 use larder::base::concern::WriteConcern;
 use larder::base::ids::PartitionId;
 use larder::replication::storage::Storage;
@@ -34,23 +34,26 @@ const LAST_WRITES_MS: u64 = 300;
 pub struct Outcome {
     /// Stands for everything that happened.
     pub trace: u64,
-    /// What was broken, with what happened before.
-    pub violation: Option<String>,
+    /// What was broken, if anything was.
+    pub violation: Option<Violation>,
+    /// The last events.
+    pub recent: Vec<String>,
     /// How often each kind of thing happened.
     pub counts: BTreeMap<String, u64>,
     /// Virtual milliseconds.
     pub virtual_ms: u64,
 }
 
-/// Runs a seed.
-pub fn run(seed: u64, plant: Plant) -> Outcome {
+/// Runs a seed. Looked at is one invariant, or all.
+pub fn run(seed: u64, plant: Plant, only: Option<&'static str>) -> Outcome {
     let scenario = Scenario::of(seed, plant);
-    let mut world = World::new(scenario);
+    let mut world = World::new(scenario, only);
     world.live();
     let witness = &world.shared.witness;
     Outcome {
         trace: witness.trace(),
         violation: witness.violation(),
+        recent: witness.recent(),
         counts: witness.counts(),
         virtual_ms: world.now_ms,
     }
@@ -101,12 +104,12 @@ struct World {
 }
 
 impl World {
-    fn new(scenario: Scenario) -> World {
+    fn new(scenario: Scenario, only: Option<&'static str>) -> World {
         let partitions = scenario.node.data.partitions;
         let disks: Vec<_> =
             (0..scenario.nodes).map(|_| Arc::new(Mutex::new(Disk::new(partitions)))).collect();
         let shared = Arc::new(Shared {
-            witness: Arc::new(Witness::new(disks.clone(), partitions, invariants(&scenario))),
+            witness: Arc::new(Witness::new(disks.clone(), partitions, only, invariants(&scenario))),
             traffic: Arc::default(),
             leases: Leases::default(),
             has_clients: AtomicBool::new(true),
@@ -115,7 +118,7 @@ impl World {
             .rng_seed(scenario.seed)
             .epoch(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000))
             .tick_duration(Duration::from_millis(1))
-            .simulation_duration(Duration::from_secs(3600))
+            .simulation_duration(Duration::from_hours(1))
             .min_message_latency(Duration::from_millis(1))
             .max_message_latency(Duration::from_millis(scenario.latency_ms))
             .tcp_capacity(scenario.tcp_capacity)
@@ -175,7 +178,7 @@ impl World {
         if self.shared.witness.violation().is_none() {
             self.shared.witness.finish();
             if let Err(what) = quiet::check(&self.processes()) {
-                self.shared.witness.fail(format!("quiet: {what}"));
+                self.shared.witness.fail("quiet", what);
             }
         }
     }
@@ -199,12 +202,12 @@ impl World {
             self.act(action);
         }
         if let Err(error) = self.sim.step() {
-            self.shared.witness.fail(format!("a node ended: {error}"));
+            self.shared.witness.fail("run", format!("a node ended: {error}"));
         }
         self.now_ms += 1;
         self.shared.witness.set_now(self.now_ms);
         if let Some(panic) = crate::take_panic() {
-            self.shared.witness.fail(format!("a panic: {panic}"));
+            self.shared.witness.fail("run", format!("a panic: {panic}"));
         }
     }
 
@@ -367,10 +370,8 @@ impl World {
             self.step();
             if self.now_ms > begun + QUIET_MS_MAX {
                 let state = self.describe();
-                return self
-                    .shared
-                    .witness
-                    .fail(format!("quiet: copies differ {QUIET_MS_MAX} ms after {after}\n{state}"));
+                let what = format!("copies differ {QUIET_MS_MAX} ms after {after}\n{state}");
+                return self.shared.witness.fail("quiet", what);
             }
         }
     }
