@@ -160,8 +160,8 @@ def stream_once(primary, replica, pipeline, requests):
         "cpu_replica": (replica.cpu_seconds() - before[1]) / million,
         "lag": lag,
     }
-    replica.stop()
-    primary.stop()
+    replica.kill()
+    primary.kill()
     return result
 
 
@@ -252,8 +252,8 @@ def snapshot_once(primary, replica, options):
     times = [taken for one in steady for taken in one.times]
     before = [took for due, took in times if due < begun - 0.5]
     during = [took for due, took in times if begun <= due < ended]
-    replica.stop()
-    primary.stop()
+    replica.kill()
+    primary.kill()
     return {
         "before": percentile(before, 0.99),
         "during": percentile(during, 0.99),
@@ -317,8 +317,8 @@ def majority_once(name, primary, replica, options):
         threads[-1].start()
     for thread in threads:
         thread.join()
-    replica.stop()
-    primary.stop()
+    replica.kill()
+    primary.kill()
     return {
         "local": median(local),
         "held": median(held),

@@ -6,6 +6,7 @@
 mod support;
 
 mod away;
+mod concern;
 mod diverged;
 mod follows;
 mod pair;
