@@ -4,6 +4,7 @@
 - streaming: SET at full load with and without a replica: requests/s, CPU of primary and replica, how long the replica lags.
 - snapshot: a new replica of a primary with a million keys, while clients read and write at a fixed rate: their p99 before and
   meanwhile, the primary's memory at its highest, how long the replica takes.
+- away: a replica that is stopped for a minute of full load: how it comes back, and how long that takes.
 - majority: one client that writes and waits for one replica: write-concern majority here, WAIT 1 after each SET there.
 
 Larder and redis-server (append-only file, everysec) take turns, a pair of servers each. Writes its tables into docs/benchmarks.md.
@@ -29,13 +30,14 @@ VALUE = b"x" * 100
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", type=lambda text: text.split(","), default=["streaming", "snapshot", "majority"])
+    parser.add_argument("--parts", type=lambda text: text.split(","), default=["streaming", "snapshot", "away", "majority"])
     parser.add_argument("--binary", help="measure this binary instead of building one")
     parser.add_argument("--port", type=int, default=7360, help="the first of four ports")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4, help="how long a load lasts, roughly")
     parser.add_argument("--keys", type=int, default=1_000_000)
     parser.add_argument("--rate", type=int, default=2000, help="requests/s of the clients while a replica is made")
+    parser.add_argument("--away", type=float, default=60, help="seconds that a replica is away")
     parser.add_argument("--dry", action="store_true", help="print only")
     options = parser.parse_args()
     if options.binary is None:
@@ -274,6 +276,40 @@ def own_memory(pid):
         except OSError:
             pass
     return total
+
+
+# --- away
+
+
+def away(options):
+    rows = []
+    for name, primary, replica in pairs(options):
+        primary.start()
+        replica.start()
+        await_link(replica)
+        benchmark(primary, 1, 100_000)
+        replica.stop() if name == "Larder" else replica.kill()
+        missed, end = 0, time.monotonic() + options.away
+        while time.monotonic() < end:
+            benchmark(primary, 1, 200_000)
+            missed += 200_000
+        begun = time.perf_counter()
+        replica.start()
+        client = primary.client()
+        client("SET", "last", "x")
+        await_that(lambda: client("WAIT", 1, 100) >= 1)
+        took = time.perf_counter() - begun
+        log = open(os.path.join(replica.folder, "log")).read() + open(os.path.join(primary.folder, "log")).read()
+        how = "a copy of everything" if "receiving a snapshot" in log or log.count("Full resync requested") > 1 else "what it missed"
+        rows.append([name, f"{missed:,}", how, report.milliseconds(took)])
+        replica.kill()
+        primary.kill()
+    return "\n".join([
+        f"### A replica that was away for {options.away:g} s\n",
+        "SET of 100 B from 50 connections at full rate meanwhile. redis-server keeps its backlog in memory, 1 MB unless configured otherwise; Larder "
+        "keeps the journal that it has anyway, 1 GB.\n",
+        report.table(["server", "requests missed", "got", "until in step"], rows),
+    ])
 
 
 # --- majority

@@ -2,7 +2,8 @@
 
 use super::client::Letter;
 use super::service::Service;
-use crate::base::ids::PartitionId;
+use crate::base::clock::unix_ms;
+use crate::base::ids::{Epoch, PartitionId};
 use crate::config::Settings;
 use crate::replication::assignment::{Assignment, Part};
 
@@ -43,13 +44,35 @@ impl Service {
 
     fn assign_locked(&self, assignment: Assignment) {
         let was_replica = self.replication.is_replica();
+        let before = self.replication.assignment();
         self.set_parts(&assignment, false);
         self.replication.assign(assignment.clone());
+        self.begin_epochs(&before, &assignment);
         self.set_parts(&assignment, true);
         if !was_replica && self.replication.is_replica() {
             self.clients.list().iter().for_each(|client| {
                 client.send(Letter::RoleChanged);
             });
+        }
+    }
+
+    /// Begins a new epoch of each partition that this node becomes primary of: from then on nothing of the old primary's fits.
+    fn begin_epochs(&self, before: &Assignment, assignment: &Assignment) {
+        let mut position = 0;
+        for (id, (before, part)) in before.parts.iter().zip(&assignment.parts).enumerate() {
+            if *before == Part::Primary || *part != Part::Primary {
+                continue;
+            }
+            let id = PartitionId(id as u16);
+            let epoch = Epoch(self.store.point(id).epoch.0 + 1);
+            match self.store.begin_epoch(id, epoch, unix_ms()) {
+                Ok(begun) => position = begun.max(position),
+                // It is an order, and the chains of records tell histories apart without it.
+                Err(error) => tracing::error!("partition {id}: epoch {} could not begin: {error:?}", epoch.0),
+            }
+        }
+        if let Err(error) = self.store.flush(position) {
+            tracing::error!("the new epochs could not be written yet: {error:?}");
         }
     }
 

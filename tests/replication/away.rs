@@ -1,6 +1,6 @@
 //! One of both is away for a while: stopped, killed, or only silent.
 
-use crate::pair::{await_equal, await_link, await_that, info, replica_of, server, sets};
+use crate::pair::{await_equal, await_link, await_that, hold, info, replica_of, server, sets};
 use rustix::process::Signal;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -74,7 +74,7 @@ fn a_replica_that_stands_still_is_not_cut_off_and_costs_no_memory() {
     let mut client = primary.connect();
     client.pipeline(sets(0, 1000, 100));
     let before = resident_kb(primary.process_id());
-    replica.signal(Signal::STOP);
+    hold(&replica);
     // Over and over the same keys: the data does not grow, only what the replica lacks does.
     for _ in 0..60 {
         client.pipeline(sets(0, 1000, 1000));

@@ -1,6 +1,6 @@
 //! Replies that wait for replicas: what was acknowledged under `majority` outlives the primary.
 
-use crate::pair::{await_equal, await_link, await_that, replica_of, server};
+use crate::pair::{await_equal, await_link, await_that, hold, replica_of, server};
 use crate::support::Value;
 use rustix::process::Signal;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,9 +39,9 @@ fn without_enough_replicas_a_write_is_uncertain_and_so_is_who_reads_it() {
     replicas.iter().for_each(await_link);
     let (mut first, mut second) = (primary.connect(), primary.connect());
     first.check(&[("CLIENT WRITE-CONCERN majority", "OK"), ("SET key 1", "OK")]);
-    replicas[0].signal(Signal::STOP);
+    hold(&replicas[0]);
     first.check(&[("SET key 2", "OK")]);
-    replicas[1].signal(Signal::STOP);
+    hold(&replicas[1]);
     let reply = first.line("SET key 3");
     assert!(reply.starts_with("-UNCONFIRMED"), "{reply}");
     let reply = second.line("GET key");

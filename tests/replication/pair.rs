@@ -1,6 +1,7 @@
 //! A primary and a replica, and how to wait for one another.
 
 use crate::support::{Client, Launch, Server};
+use rustix::process::Signal;
 use std::time::{Duration, Instant};
 
 const WITHIN: Duration = Duration::from_secs(60);
@@ -39,6 +40,19 @@ pub fn info(client: &mut Client, name: &str) -> Option<String> {
 pub fn await_link(replica: &Server) {
     let mut client = replica.connect();
     await_that("the link is up", || info(&mut client, "master_link_status").as_deref() == Some("up"));
+}
+
+/// Holds a server until SIGCONT: every thread of it, when this returns.
+pub fn hold(server: &Server) {
+    server.signal(Signal::STOP);
+    let threads = format!("/proc/{}/task", server.process_id());
+    let is_held = |thread: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+    };
+    await_that("every thread is held", || {
+        std::fs::read_dir(&threads).expect("it runs").flatten().all(is_held)
+    });
 }
 
 /// Digest of all data, as DEBUG DIGEST has it.
