@@ -3,7 +3,7 @@
 
 use super::assignment::{Assignment, Part};
 use super::replica::follow;
-use super::{LinkState, Node};
+use super::{LinkState, Node, Upstream};
 use crate::base::ids::PartitionId;
 use async_trait::async_trait;
 use std::collections::BTreeMap;
@@ -32,6 +32,8 @@ pub async fn keep_links(node: &Node, dial: &dyn Dial) {
     loop {
         let assignment = assignments.borrow_and_update().clone();
         let followed = followed(&assignment);
+        // Nothing is left of links that were; positions are another journal's from here on.
+        node.replication.with_upstream(|upstream| *upstream = Upstream::default());
         let links =
             followed.iter().map(|((host, port), partitions)| keep_link(node, dial, host, *port, partitions));
         let all = async {

@@ -257,11 +257,12 @@ impl Replication {
     pub fn assign(&self, assignment: Assignment) {
         self.progress.lock().set_copies(assignment.copies);
         self.is_replica.store(assignment.followed().is_some(), Ordering::Release);
-        let before = self.assignment.send_replace(assignment.clone());
+        let before = self.assignment();
         if before.parts != assignment.parts {
             self.term.fetch_add(1, Ordering::AcqRel);
-            *self.upstream.lock() = Upstream::default();
+            *self.upstream.lock() = Upstream::default(); // before links begin that tell more
         }
+        self.assignment.send_replace(assignment.clone());
         if before.copies != assignment.copies {
             // What fewer copies had acknowledged, more have not.
             self.acknowledged.iter().flatten().for_each(|position| position.store(0, Ordering::Release));

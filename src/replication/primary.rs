@@ -244,11 +244,15 @@ struct Sender<'a, W> {
 impl<W: AsyncWrite + Unpin> Sender<'_, W> {
     async fn run(&mut self) -> Result<(), LinkError> {
         let mut written = self.node.storage.written();
-        let mut beat = tokio::time::interval(self.node.timing.heartbeat);
-        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut next_beat = tokio::time::Instant::now();
         loop {
             let limit = *written.borrow_and_update();
             let mut out = Vec::new();
+            if next_beat <= tokio::time::Instant::now() {
+                // Also while records follow one another without a pause: by these ends the replica knows how old its data is.
+                next_beat = tokio::time::Instant::now() + self.node.timing.heartbeat;
+                self.put_heartbeat(limit, &mut out);
+            }
             self.answer(&mut out)?;
             self.put_batches(limit, &mut out)?;
             self.put_snapshot(&mut out)?;
@@ -261,14 +265,13 @@ impl<W: AsyncWrite + Unpin> Sender<'_, W> {
             biased;
                 changed = written.changed() => changed.map_err(|_| LinkError::Stopped)?,
                 () = self.news.notified() => {}
-                _ = beat.tick() => self.heartbeat(limit).await?,
+                () = tokio::time::sleep_until(next_beat) => {}
             }
         }
     }
 
-    async fn heartbeat(&mut self, position: u64) -> Result<(), LinkError> {
-        let beat = Message::Heartbeat { position, time_ms: self.node.storage.wall_clock_ms() };
-        Ok(send(&mut self.to, &beat).await?)
+    fn put_heartbeat(&self, position: u64, out: &mut Vec<u8>) {
+        put_message(out, &Message::Heartbeat { position, time_ms: self.node.storage.wall_clock_ms() });
     }
 
     /// Answers what the follower has asked.

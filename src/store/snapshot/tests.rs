@@ -366,3 +366,64 @@ fn a_copy_has_as_many_pages_as_the_one_that_lmdb_makes() {
         assert_eq!(std::fs::metadata(path).expect("is there").len(), snapshot.bytes);
     }
 }
+
+#[test]
+fn a_replica_stays_one_when_a_snapshot_takes_its_partition_s_place() {
+    let (primary, replica) = (Place::new(), Place::new());
+    ids().for_each(|id| replica.store().set_primary(id, false));
+    for number in 0..40_u8 {
+        let expire_at = Some(NOW + 10);
+        let model = Model { payload: vec![number], expire_at, ..Model::default() };
+        model_tests::put(primary.store(), 0, &[number], &model);
+    }
+    for id in ids() {
+        let (_, incoming) = send(primary.store(), replica.store(), id);
+        replica.store().install_snapshot(incoming, None).expect("is installed");
+    }
+    let late = NOW + 1000;
+    let change = |store: &Store, name: &[u8]| {
+        let key = Key::new(0, name);
+        let mut transaction = store.transaction(&PartitionSet::One(store.partition_of(key.slot)), late);
+        transaction.remove(&key).expect("reads");
+        transaction.admit(false).map(|()| transaction.commit())
+    };
+    let expired =
+        |store: &Store| -> u64 { ids().map(|id| store.expire(id, late, 100).expect("reads").keys).sum() };
+    assert!(matches!(change(replica.store(), &[1]), Err(crate::store::Interrupt::NotPrimary)));
+    let evicted = replica.store().evict(0, crate::store::Policy::AllKeysRandom, 5, (10, 0), late);
+    assert_eq!((evicted.expect("reads").keys, expired(replica.store())), (0, 0));
+    assert_eq!(digests(replica.store()), digests(primary.store()));
+
+    ids().for_each(|id| replica.store().set_primary(id, true));
+    assert!(change(replica.store(), &[1]).expect("it is primary now") > 0);
+    assert_eq!(expired(replica.store()), 39);
+}
+
+#[test]
+fn changes_with_a_concern_mark_their_partitions_until_these_are_given_up() {
+    use crate::base::concern::WriteConcern;
+    let place = Place::new();
+    let store = place.store();
+    let (one, other) = (Key::new(0, b"a"), Key::new(0, b"b"));
+    let (at, elsewhere) = (store.partition_of(one.slot), store.partition_of(other.slot));
+    assert_ne!(at, elsewhere, "of two partitions only one is changed");
+    let both = PartitionSet::of([at, elsewhere].into_iter().collect());
+    let mut transaction = store.transaction(&both, NOW);
+    let meta = crate::store::NewValue {
+        kind: crate::store::Kind::String,
+        encoding: 0,
+        expire_at: None,
+        items: None,
+    };
+    transaction.put(&one, meta, &[b"x"]).expect("in memory");
+    let mut changed = Vec::new();
+    let position =
+        transaction.commit_guarded(WriteConcern::Majority, |id, position| changed.push((id, position)));
+    assert_eq!(changed, [(at, position)]);
+    let guarded = || store.view(&both, NOW).guarded().collect::<Vec<_>>();
+    assert_eq!(guarded(), [(at, [0, position, 0])]);
+    set(store, b"a", b"y");
+    assert_eq!(guarded(), [(at, [0, position, 0])], "a change without a concern moves no mark");
+    store.set_primary(at, false);
+    assert_eq!(guarded(), []);
+}
