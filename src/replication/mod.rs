@@ -331,12 +331,18 @@ impl Replication {
 
     fn note_progress(&self) {
         let progress = self.progress.lock();
+        let of = |partition: usize| {
+            let partition = PartitionId(partition as u16);
+            let positions = WriteConcern::HELD.map(|concern| progress.acknowledged(partition, concern));
+            (u16::try_from(progress.in_step(partition)).unwrap_or(u16::MAX), positions)
+        };
+        // The usual case, looked at once for all partitions: this runs with every acknowledgement.
+        let same = progress.is_uniform(self.acknowledged.len() as u16).then(|| of(0));
         for (partition, acknowledged) in self.acknowledged.iter().enumerate() {
-            let in_step = progress.in_step(PartitionId(partition as u16));
-            self.in_step[partition].store(u16::try_from(in_step).unwrap_or(u16::MAX), Ordering::Release);
-            for (index, concern) in WriteConcern::HELD.into_iter().enumerate() {
-                let position = progress.acknowledged(PartitionId(partition as u16), concern);
-                acknowledged[index].fetch_max(position, Ordering::AcqRel);
+            let (in_step, positions) = same.unwrap_or_else(|| of(partition));
+            self.in_step[partition].store(in_step, Ordering::Release);
+            for (known, position) in acknowledged.iter().zip(positions) {
+                known.fetch_max(position, Ordering::AcqRel);
             }
         }
         drop(progress);
@@ -401,6 +407,25 @@ mod tests {
         assert_eq!((replication.term(), replication.is_replica()), (0, false));
         replication.assign(Assignment::replica(1, 3, "a", 1));
         assert_eq!((replication.term(), replication.is_replica()), (1, true));
+    }
+
+    #[test]
+    fn partitions_differ_while_a_follower_is_in_step_with_some() {
+        let replication = Replication::new(Assignment::primary(2, 2));
+        let follow = |in_step: &[u16], journaled| {
+            replication.with_progress(|progress| {
+                let in_step = in_step.iter().map(|id| PartitionId(*id)).collect();
+                *progress.follower(1) =
+                    Follower { node: "a".to_owned(), in_step, journaled, ..Follower::default() };
+            });
+            [0, 1].map(|id| {
+                let id = PartitionId(id);
+                (replication.can_meet(id, WriteConcern::One), replication.acknowledged(id, WriteConcern::One))
+            })
+        };
+        assert_eq!(follow(&[], 5), [(false, 0), (false, 0)]);
+        assert_eq!(follow(&[1], 6), [(false, 0), (true, 6)]);
+        assert_eq!(follow(&[0, 1], 7), [(true, 7), (true, 7)]);
     }
 
     #[test]

@@ -76,6 +76,12 @@ impl Progress {
         positions.get(replicas - 1).copied().unwrap_or(0)
     }
 
+    /// Whether it is the same for each of so many `partitions`: every follower is in step with all of them or with none.
+    pub fn is_uniform(&self, partitions: u16) -> bool {
+        let all = usize::from(partitions);
+        self.followers.values().all(|it| it.in_step.is_empty() || it.in_step.len() >= all)
+    }
+
     /// How many nodes are in step with `partition`.
     pub fn in_step(&self, partition: PartitionId) -> usize {
         self.nodes(|it| it.in_step.contains(&partition).then_some(0)).len()

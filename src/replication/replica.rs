@@ -100,7 +100,10 @@ async fn greet(
         Message::Hello(hello) if hello.partitions != node.storage.partition_count() => {
             Err(LinkError::Refused(format!("the primary has {} partitions", hello.partitions)))
         }
-        Message::Hello(_) => Ok(()),
+        Message::Hello(hello) => {
+            node.replication.with_upstream(|upstream| upstream.node = hello.node);
+            Ok(())
+        }
         Message::Refused(reason) => Err(LinkError::Refused(reason)),
         _ => Err(LinkError::Protocol("no greeting".into())),
     }

@@ -9,5 +9,6 @@ mod away;
 mod concern;
 mod diverged;
 mod follows;
+mod levels;
 mod pair;
 mod snapshots;

@@ -13,5 +13,6 @@ mod limits;
 mod observability;
 mod protocol;
 mod restart;
+mod roles;
 mod semantics;
 mod table;
