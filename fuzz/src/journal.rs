@@ -23,7 +23,7 @@ fn checksum(bytes: &[u8]) -> u32 {
 }
 
 fn header(position: u64) -> Vec<u8> {
-    let mut bytes = b"LARDERJ\x02".to_vec();
+    let mut bytes = b"LARDERJ\x03".to_vec();
     bytes.extend_from_slice(&position.to_le_bytes());
     bytes.extend_from_slice(&checksum(&bytes).to_le_bytes());
     bytes
