@@ -6,6 +6,7 @@
 
 use crate::config::file::split_words;
 use crate::config::load::Sources;
+use crate::tools::lost;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -16,6 +17,8 @@ pub enum Invocation {
     Serve(Sources),
     /// Print this and end well.
     Print(String),
+    /// Look at what failovers lost, or bring it back.
+    Lost(lost::Request),
     /// Check the data folder, or repair it.
     Inspect(PathBuf, Inspection),
     /// Print this as an error and end with this exit code.
@@ -32,7 +35,7 @@ pub enum Inspection {
 }
 
 /// Words that name other work than serving, when they stand first.
-const TOOLS: [&str; 7] = ["import", "export", "backup", "restore", "check", "repair", "doctor"];
+const TOOLS: [&str; 8] = ["import", "export", "backup", "restore", "check", "repair", "doctor", "lost"];
 
 const HELP: &str = "\
 Larder keeps your data and speaks the Redis protocol.
@@ -40,6 +43,7 @@ Larder keeps your data and speaks the Redis protocol.
 usage: larder [FILE] [-] [--DIRECTIVE VALUE...]...
        larder check FOLDER     read all of a data folder that no server uses, and say what is damaged
        larder repair FOLDER    keep what is whole of it; what is replaced is moved to FOLDER/lost
+       larder lost list|show|replay ...    look at what failovers lost, and bring it back: see larder lost --help
 
   FILE         a configuration in redis.conf syntax
   -            read (more of) the configuration from standard input
@@ -72,6 +76,7 @@ pub fn read(
         let inspection = match tool {
             "check" => Inspection::Check,
             "repair" => Inspection::Repair,
+            "lost" => return lost_request(arguments),
             _ => return Invocation::Refuse(format!("larder {tool}: not yet available"), 2),
         };
         return match &arguments[1..] {
@@ -95,6 +100,13 @@ pub fn read(
             Invocation::Serve(sources)
         }
         Err(reason) => Invocation::Refuse(format!("larder: {reason}\nTry larder --help."), 1),
+    }
+}
+
+fn lost_request(arguments: Vec<OsString>) -> Invocation {
+    match lost::Request::parse(arguments.into_iter().skip(1)) {
+        Ok(request) => Invocation::Lost(request),
+        Err(reason) => Invocation::Refuse(format!("larder lost: {reason}\n{}", lost::USAGE), 2),
     }
 }
 

@@ -14,4 +14,5 @@ pub mod replication;
 pub mod server;
 pub mod session;
 pub mod store;
+pub mod tools;
 pub mod types;

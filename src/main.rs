@@ -21,6 +21,13 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Invocation::Refuse(text, code) => return refuse(&text, code),
+        Invocation::Lost(request) => {
+            return match request.run(&mut std::io::stdout().lock()) {
+                Ok(true) => ExitCode::SUCCESS,
+                Ok(false) => ExitCode::FAILURE,
+                Err(error) => refuse(&format!("larder lost: {error}"), 1),
+            };
+        }
         Invocation::Inspect(folder, inspection) => return inspect(&folder, inspection),
     };
     let loaded = match Parameters::load(&sources) {

@@ -47,6 +47,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "commands",
         ],
     ),
+    ("tools", &["base", "interop", "replication"]),
 ];
 
 /// Files that put the layers together and so may import all of them.

@@ -1,6 +1,8 @@
 //! A primary that comes back has changes that nobody else has.
 
-use crate::pair::{await_equal, await_link, await_that, replica_of, server};
+use crate::pair::{await_equal, await_link, await_that, info, replica_of, server};
+use crate::support::Server;
+use std::path::Path;
 
 #[test]
 fn what_only_the_old_primary_has_is_written_out_before_it_follows() {
@@ -34,6 +36,26 @@ fn what_only_the_old_primary_has_is_written_out_before_it_follows() {
         assert!(all.contains(word), "{word} is not in {all}");
     }
     assert!(!all.contains("\"common\""), "what both have is not lost: {all}");
+    assert!(old.log().contains("larder lost replay"), "{}", old.log());
+    let counted = |name| info(&mut old.connect(), name).expect("a number").parse::<u64>().expect("a number");
+    assert!(counted("lost_files") > 0);
+    assert_eq!(counted("lost_transactions"), 3);
+    bring_back(&lost, &new);
+    new.connect().check(&[("GET lost", "\"x\""), ("HGET lost:hash f", "\"v\""), ("GET counter", "\"2\"")]);
+    await_equal(&new, &old);
+}
+
+/// Gives the server what it lacks of what was lost.
+fn bring_back(lost: &Path, server: &Server) {
+    let address = format!("127.0.0.1:{}", server.port);
+    for file in std::fs::read_dir(lost).expect("it is there").flatten() {
+        let path = file.path();
+        if path.extension().is_some_and(|extension| extension == "jsonl") {
+            let path = path.to_str().expect("a path of ours is text");
+            let done = Server::run_to_end(&["lost", "replay", path, "--to", &address, "--only-missing"]);
+            assert!(done.errors.is_empty(), "{}", done.errors);
+        }
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod configuration;
 mod connections;
 mod differential;
 mod limits;
+mod lost;
 mod observability;
 mod protocol;
 mod restart;

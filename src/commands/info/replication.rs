@@ -41,6 +41,9 @@ pub fn replication(facts: &Facts, lines: &mut Lines) {
     lines.add("repl_backlog_size", facts.settings.repl_backlog_size);
     lines.add("repl_backlog_first_byte_offset", if is_active { position - kept } else { 0 });
     lines.add("repl_backlog_histlen", if is_active { kept } else { 0 });
+    let lost = replication.lost();
+    lines.add("lost_transactions", lost.transactions());
+    lines.add("lost_files", lost.files());
 }
 
 /// What a replica knows of its link.

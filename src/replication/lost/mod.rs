@@ -30,6 +30,7 @@
 //!   the partition's old tree must be kept.
 
 pub mod line;
+pub mod read;
 mod tail;
 #[cfg(test)]
 mod tests;
@@ -82,6 +83,10 @@ pub fn write_tail(store: &Store, folder: &Path, wanted: LostTail, now_ms: i64) -
     let mut budget = Budget::new(NAMES_MAX);
     let learned = Learned::of(&tail, &mut budget)?;
     let (Some(first), Some(last)) = (learned.first, learned.last) else {
+        tracing::error!(
+            "partition {}: this node's history is in no copy that serves, and {ALL_MISSING}: its old tree is kept",
+            wanted.partition
+        );
         return Ok(Lost { missing: Some(ALL_MISSING.to_owned()), ..Lost::default() });
     };
     let header = Header {

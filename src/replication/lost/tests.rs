@@ -1,6 +1,7 @@
 //! Tails written from real stores.
 
 use super::line::{Line, Shown, Word};
+use super::read::{Reader, State};
 use super::*;
 use crate::base::ids::{Lsn, PartitionId, Slot};
 use crate::interop::dump;
@@ -10,10 +11,12 @@ use crate::types::hash::Limits;
 use crate::types::{hash, keyspace, string};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use proptest::prelude::*;
+use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::LazyLock;
 
 /// When all is committed: 2026-11-21T02:13:16.123Z.
 const NOW: i64 = 1_795_227_196_123;
@@ -80,7 +83,7 @@ fn each_operation_is_a_line_and_each_key_has_its_state_at_the_end() {
     let (big, long) = (Key::new(0, b"big"), Key::new(0, b"long"));
     commit(&store, |transaction| {
         set(transaction, &Key::new(0, b"old"), b"1");
-        set(transaction, &long, &[b'x'; 20_000]);
+        set(transaction, &long, &vec![b'x'; 20_000]);
         set_fields(transaction, &big, &[(b"a", b"1"), (b"b", b"2")], BIG);
         set_fields(transaction, &Key::new(1, b"gone"), &[(b"a", b"1")], BIG);
     });
@@ -88,7 +91,7 @@ fn each_operation_is_a_line_and_each_key_has_its_state_at_the_end() {
     // Neither writes the row of its key, so that nothing in the tail says whose these parts are.
     commit(&store, |transaction| set_fields(transaction, &big, &[(b"a", b"3")], BIG));
     commit(&store, |transaction| {
-        _ = string::set_range(transaction, &long, 4090, b"yy", ANY).expect("a string")
+        _ = string::set_range(transaction, &long, 4090, b"yy", ANY).expect("a string");
     });
     commit(&store, |transaction| {
         string::store(transaction, &Key::new(2, b"text"), "h\u{e9}".as_bytes(), Some(NOW + 5))
@@ -98,10 +101,10 @@ fn each_operation_is_a_line_and_each_key_has_its_state_at_the_end() {
         keyspace::remove(transaction, &Key::new(0, b"old")).expect("in memory");
     });
     commit(&store, |transaction| {
-        _ = hash::delete(transaction, &big, [&b"b"[..]].into_iter()).expect("a hash")
+        _ = hash::delete(transaction, &big, [&b"b"[..]].into_iter()).expect("a hash");
     });
     commit(&store, |transaction| {
-        _ = keyspace::remove(transaction, &Key::new(1, b"gone")).expect("in memory")
+        _ = keyspace::remove(transaction, &Key::new(1, b"gone")).expect("in memory");
     });
     let folder = data.path().join("lost");
     let lost = write_tail(&store, &folder, tail_of(0, common), 77).expect("writes");
@@ -220,7 +223,7 @@ fn a_transaction_over_two_partitions_is_in_the_files_of_both() {
     let store = open(data.path(), 2);
     let names: Vec<String> = (0..40).map(|number| format!("key:{number}")).collect();
     commit(&store, |transaction| {
-        names.iter().for_each(|name| set(transaction, &Key::new(0, name.as_bytes()), b"1"))
+        names.iter().for_each(|name| set(transaction, &Key::new(0, name.as_bytes()), b"1"));
     });
     let mut found: Vec<String> = Vec::new();
     for partition in 0..2 {
@@ -348,10 +351,10 @@ fn names_that_memory_has_no_room_for_are_told() {
 }
 
 /// What a store holds: by database and key, DUMP payload and deadline.
-type State = BTreeMap<(u16, Vec<u8>), (Vec<u8>, Option<i64>)>;
+type KeyStates = BTreeMap<(u16, Vec<u8>), (Vec<u8>, Option<i64>)>;
 
-fn state_of(store: &Store) -> State {
-    let mut state = State::new();
+fn state_of(store: &Store) -> KeyStates {
+    let mut state = KeyStates::new();
     for database in 0..4 {
         let mut view = store.view(&PartitionSet::All, i64::MIN);
         view.wait_for_disk();
@@ -380,7 +383,7 @@ fn random_change(transaction: &mut Transaction, random: &mut StdRng, swaps: bool
     let entry = transaction.peek(&key).expect("reads");
     match random.random_range(0..if swaps { 12 } else { 10 }) {
         0 | 1 => {
-            string::store(transaction, &key, &[number; 9], Some(NOW + i64::from(number))).expect("writes")
+            string::store(transaction, &key, &[number; 9], Some(NOW + i64::from(number))).expect("writes");
         }
         2 => set(transaction, &key, &vec![number; 20_000]),
         3 => _ = string::set_range(transaction, &key, usize::from(number) * 100, b"new", ANY),
@@ -478,4 +481,83 @@ fn what_is_no_text_is_shown_in_base64() {
     assert_eq!((line.key.as_deref(), line.key_base64.as_deref()), (None, Some("/wA=")));
     assert_eq!(line.name(), Ok(Some(b"\xff\x00".to_vec())));
     assert_eq!(Shown::whole(b"a"), Shown::beginning(b"a"));
+}
+
+/// A small file that is whole.
+fn whole_file() -> Vec<u8> {
+    let data = tempfile::tempdir().expect("a folder");
+    let store = open(data.path(), 1);
+    commit(&store, |transaction| {
+        set(transaction, &Key::new(0, b"key"), b"value");
+        set(transaction, &Key::new(1, b"\xff"), b"\xfe");
+        set_fields(transaction, &Key::new(0, b"big"), &[(b"a", b"1"), (b"b", b"2")], BIG);
+    });
+    commit(&store, |transaction| {
+        _ = keyspace::remove(transaction, &Key::new(1, b"\xff")).expect("in memory");
+    });
+    let lost = write_tail(&store, data.path(), tail_of(0, 0), 5).expect("writes");
+    fs::read(lost.file.expect("a file")).expect("reads")
+}
+
+/// All states of a file with these bytes.
+fn states(bytes: &[u8]) -> io::Result<Vec<State>> {
+    let file = tempfile::NamedTempFile::new()?;
+    fs::write(file.path(), bytes)?;
+    let _ = Summary::read(file.path());
+    let mut reader = Reader::open(file.path())?;
+    let mut states = Vec::new();
+    while let Some(state) = reader.next_state()? {
+        states.push(state);
+    }
+    Ok(states)
+}
+
+static WHOLE: LazyLock<Vec<u8>> = LazyLock::new(whole_file);
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn a_changed_file_is_refused_or_says_the_same(
+        at in any::<prop::sample::Index>(),
+        len in 0..20_usize,
+        put in prop::collection::vec(any::<u8>(), 0..20),
+    ) {
+        let at = at.index(WHOLE.len());
+        let mut bytes = WHOLE.clone();
+        bytes.splice(at..(at + len).min(WHOLE.len()), put);
+        if let Ok(read) = states(&bytes) {
+            prop_assert_eq!(read, states(&WHOLE).expect("is whole"));
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), behind_header: bool) {
+        let header = WHOLE.iter().position(|byte| *byte == b'\n').expect("a line") + 1;
+        let bytes = if behind_header { [&WHOLE[..header], &bytes].concat() } else { bytes };
+        prop_assert!(states(&bytes).is_err());
+    }
+}
+
+#[test]
+fn a_state_that_makes_no_sense_is_refused() {
+    let line = |json: &str| serde_json::from_str::<Line>(json).expect("a line");
+    for (json, reason) in [
+        (r#"{"operation":"final","key":"a","deleted":true}"#, "names no key and database"),
+        (r#"{"operation":"final","database":1,"deleted":true}"#, "names no key and database"),
+        (r#"{"operation":"final","database":1,"key":"a"}"#, "says not what the key holds"),
+        (r#"{"operation":"final","database":1,"key":"a","dump":"","deleted":true}"#, "there and not there"),
+        (r#"{"operation":"final","database":1,"key_base64":"?","deleted":true}"#, "the key is no base64"),
+        (r#"{"operation":"final","database":1,"key":"a","dump":"?"}"#, "the value is no base64"),
+        (
+            r#"{"operation":"final","database":1,"key":"a","dump":"AAVoZWxsbwoAY3LfdmU0IAs="}"#,
+            "does not fit its checksum",
+        ),
+    ] {
+        let refused = State::of(&line(json)).expect_err(reason);
+        assert!(refused.contains(reason), "{refused}");
+    }
+    let state =
+        State::of(&line(r#"{"operation":"final","database":1,"key":"a","dump":"AAVoZWxsbwoAY3LfdmU0IAo="}"#));
+    assert_eq!(state.map(|state| state.name), Ok(b"a".to_vec()));
 }

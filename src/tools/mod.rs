@@ -1,0 +1,3 @@
+//! What `larder` does besides serving: subcommands that look at files and talk to servers from outside.
+
+pub mod lost;
