@@ -162,7 +162,7 @@ impl Replica {
 
     /// Goes its own way.
     fn diverge(&mut self, random: &mut StdRng) {
-        for _ in 0..random.random_range(1..15) {
+        for _ in 0..random.random_range(1..60) {
             let begun = self.events();
             if let Some(done) = workload::commit(self.store(), vec![Change::random(random, "", 0)], 0) {
                 self.note_records(begun, done.position);
@@ -300,6 +300,10 @@ fn live(
     }
     for _ in 0..random.random_range(1..4) {
         work(replica, random, 30);
+        if random.random_bool(0.5) {
+            // Its history may get longer than the one that takes its place.
+            replica.diverge(random);
+        }
         let mut from = u64::MAX;
         for id in ids() {
             let snapshot = primary.take_snapshot(id).map_err(|error| error.to_string())?;
@@ -401,6 +405,12 @@ fn survive(
         figures.resumed += usize::from(offset > 0);
         figures.resumed_bytes += offset;
     }
+    for _ in 0..random.random_range(0..10) {
+        // What is journaled from here on counts, whatever the journal had lost.
+        ids().for_each(|id| store.set_primary(id, true));
+        workload::commit(&store, vec![Change::random(random, "", 0)], 0);
+    }
+    store.sync().map_err(|error| format!("does not sync: {error:?}"))?;
     let before = digests(&store);
     if random.random_bool(0.5) {
         store.check_trees(&AtomicBool::new(false)).map_err(|error| error.to_string())?;
