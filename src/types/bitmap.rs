@@ -294,6 +294,14 @@ impl FieldOperation {
         }
     }
 
+    /// A value that SET gives a signed field. Redis subtracts it from the field's largest one in 64 bits; where that wraps, the
+    /// smallest values are too large for it, which shows under saturation.
+    fn as_redis_sees(&self, value: i64) -> i128 {
+        let max = ((1_i128 << (self.bits - 1)) - 1) as i64;
+        let wraps = self.bits < 64 && max.checked_sub(value).is_none();
+        if wraps && self.overflow == Overflow::Saturate { i128::from(max) } else { i128::from(value) }
+    }
+
     /// Runs on a window: what to answer, and the window if it is to be written.
     fn run(&self, window: [u8; WINDOW]) -> (Option<i64>, Option<[u8; WINDOW]>) {
         let old = self.read(window);
@@ -301,7 +309,7 @@ impl FieldOperation {
             Action::Get => return (Some(old), None),
             // An unsigned field takes a negative value for a very large one.
             Action::Set(value) if !self.signed => self.fit(i128::from(value as u64)).map(|new| (old, new)),
-            Action::Set(value) => self.fit(i128::from(value)).map(|new| (old, new)),
+            Action::Set(value) => self.fit(self.as_redis_sees(value)).map(|new| (old, new)),
             Action::Add(delta) => self.fit(i128::from(old) + i128::from(delta)).map(|new| (new, new)),
         };
         match answer_and_new {
@@ -463,6 +471,10 @@ mod tests {
         assert_eq!(run(field(8, false, Action::Add(-10), Overflow::Saturate)), Some(0));
         assert_eq!(run(field(8, true, Action::Set(200), Overflow::Saturate)), Some(0));
         assert_eq!(run(field(8, true, Action::Get, Overflow::Wrap)), Some(127));
+        assert_eq!(run(field(8, true, Action::Set(i64::MIN + 128), Overflow::Saturate)), Some(127));
+        assert_eq!(run(field(8, true, Action::Set(i64::MIN + 127), Overflow::Saturate)), Some(-128));
+        assert_eq!(run(field(8, true, Action::Add(i64::MIN), Overflow::Saturate)), Some(-128));
+        assert_eq!(run(field(8, true, Action::Set(127), Overflow::Saturate)), Some(-128));
         assert_eq!(run(field(64, true, Action::Set(i64::MAX), Overflow::Wrap)), Some(127 << 56));
         assert_eq!(run(field(64, true, Action::Add(1), Overflow::Wrap)), Some(i64::MIN));
         assert_eq!(run(field(63, false, Action::Set(-1), Overflow::Saturate)), Some(1 << 62));
