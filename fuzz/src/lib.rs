@@ -13,6 +13,7 @@ pub mod glob;
 pub mod input;
 pub mod journal;
 pub mod links;
+pub mod lost;
 pub mod memory;
 pub mod node;
 pub mod numbers;
@@ -27,7 +28,7 @@ use std::time::{Duration, Instant};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them. Each has a binary and a corpus of its name.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     ("requests", requests::check),
     ("replies", replies::check),
     ("dump", dump::check),
@@ -40,6 +41,7 @@ pub const TARGETS: [Target; 12] = [
     ("numbers", numbers::check),
     ("commands", commands::check),
     ("links", links::check),
+    ("lost", lost::check),
 ];
 
 /// No input may take longer, however slow the build.

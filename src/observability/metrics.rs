@@ -21,6 +21,10 @@ pub struct Figures {
     pub checkpoints: u64,
     /// Milliseconds of the last one.
     pub last_checkpoint_ms: u64,
+    /// Files of what failovers lost.
+    pub lost_files: u64,
+    /// Transactions in them.
+    pub lost_transactions: u64,
 }
 
 /// Handles of what the exporter shows.
@@ -40,6 +44,8 @@ pub struct Handles {
     checkpoints: Counter,
     checkpoint_seconds: Gauge,
     data: Gauge,
+    lost_files: Gauge,
+    lost_transactions: Gauge,
 }
 
 impl Handles {
@@ -61,6 +67,8 @@ impl Handles {
             checkpoints: counter!("larder_checkpoints_total"),
             checkpoint_seconds: gauge!("larder_last_checkpoint_seconds"),
             data: gauge!("larder_data_bytes"),
+            lost_files: gauge!("larder_lost_files"),
+            lost_transactions: gauge!("larder_lost_transactions"),
         }
     }
 
@@ -82,6 +90,8 @@ impl Handles {
         self.connections.set(figures.connections as f64);
         self.memory.set(figures.memory_bytes as f64);
         self.data.set(figures.data_bytes as f64);
+        self.lost_files.set(figures.lost_files as f64);
+        self.lost_transactions.set(figures.lost_transactions as f64);
         self.journal_bytes.absolute(figures.journal_bytes);
         self.checkpoints.absolute(figures.checkpoints);
         self.checkpoint_seconds.set(figures.last_checkpoint_ms as f64 / 1000.0);

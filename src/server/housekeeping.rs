@@ -64,6 +64,8 @@ fn publish(service: &Service, metrics: &Handles) {
         journal_bytes: status.journal_position,
         checkpoints: status.checkpoints,
         last_checkpoint_ms: status.last_checkpoint_ms,
+        lost_files: service.replication.lost().files(),
+        lost_transactions: service.replication.lost().transactions(),
     };
     metrics.publish(&service.statistics, figures);
 }

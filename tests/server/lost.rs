@@ -17,7 +17,7 @@ fn lost(words: &[&str], password: Option<&str>) -> Finished {
     let mut command = Command::new(Server::program());
     command.arg("lost").args(words).env_remove("LARDER_PASSWORD");
     command.envs(password.map(|password| ("LARDER_PASSWORD", password)));
-    finish(&mut command, b"", Duration::from_secs(60))
+    finish(&mut command, b"", Duration::from_mins(1))
 }
 
 /// Writes out all that the server in this data folder, which has ended, has of its partitions.

@@ -62,8 +62,8 @@ fn payload(base64: &str) -> Result<Vec<u8>, String> {
 }
 
 /// A file that is read.
-pub struct Reader {
-    input: BufReader<File>,
+pub struct Reader<R> {
+    input: R,
     header: Header,
     crc32c: u32,
     line: u64,
@@ -71,10 +71,16 @@ pub struct Reader {
     buffer: Vec<u8>,
 }
 
-impl Reader {
+impl Reader<BufReader<File>> {
     /// Opens a file and reads its first line.
-    pub fn open(path: &Path) -> io::Result<Reader> {
-        let mut input = BufReader::new(File::open(path)?);
+    pub fn open(path: &Path) -> io::Result<Self> {
+        Reader::new(BufReader::new(File::open(path)?))
+    }
+}
+
+impl<R: BufRead> Reader<R> {
+    /// Reads the first line.
+    pub fn new(mut input: R) -> io::Result<Reader<R>> {
         let mut first = Vec::new();
         (&mut input).take(HEADER_MAX).read_until(b'\n', &mut first)?;
         let header = parse_header(&first)?;

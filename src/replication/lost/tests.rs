@@ -350,6 +350,39 @@ fn names_that_memory_has_no_room_for_are_told() {
     assert_eq!(lines(&path).1.iter().filter(|line| line.operation == Word::Set).count(), 10);
 }
 
+/// Carries a snapshot of the only partition from one store to another, and installs it there.
+fn replace(from: &Store, to: &Store) {
+    let snapshot = from.take_snapshot(PartitionId(0)).expect("is taken");
+    let mut incoming = to.receive_snapshot(snapshot.offer()).expect("is received");
+    while incoming.offset() < snapshot.offer().bytes {
+        let bytes = snapshot.read(incoming.offset(), 1 << 20).expect("reads");
+        incoming.write(incoming.offset(), &bytes).expect("writes");
+    }
+    to.set_primary(PartitionId(0), false);
+    to.install_snapshot(incoming, None).expect("installs");
+    to.set_primary(PartitionId(0), true);
+}
+
+#[test]
+fn what_a_snapshot_replaced_is_not_lost_a_second_time() {
+    let folders = [tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder")];
+    let (ours, theirs) = (open(folders[0].path(), 1), open(folders[1].path(), 1));
+    let put =
+        |store: &Store, name: &[u8]| commit(store, |transaction| set(transaction, &Key::new(0, name), b"x"));
+    (0..9).for_each(|number| put(&ours, format!("first:{number}").as_bytes()));
+    (0..3).for_each(|number| put(&theirs, format!("theirs:{number}").as_bytes()));
+    replace(&theirs, &ours);
+    assert_eq!(write_tail(&ours, folders[0].path(), tail_of(0, 3), 5).expect("reads"), Lost::default());
+    put(&ours, b"second:1");
+    for common in [Some(Lsn(3)), None] {
+        let tail = LostTail { partition: PartitionId(0), common };
+        let lost = write_tail(&ours, folders[0].path(), tail, 5).expect("writes");
+        assert_eq!((lost.transactions, lost.keys, lost.missing), (1, 1, None));
+        let (_, lines, _) = lines(&lost.file.expect("a file"));
+        assert!(lines.iter().all(|line| line.key.as_deref() == Some("second:1")), "{lines:?}");
+    }
+}
+
 /// What a store holds: by database and key, DUMP payload and deadline.
 type KeyStates = BTreeMap<(u16, Vec<u8>), (Vec<u8>, Option<i64>)>;
 
