@@ -32,6 +32,7 @@ pub struct Control {
     nodes: usize,
     is_safe: bool,
     is_spread: bool,
+    has_chains: bool,
     plant: Plant,
 }
 
@@ -44,6 +45,7 @@ impl Control {
             nodes: scenario.nodes,
             is_safe: scenario.is_safe,
             is_spread: scenario.is_spread,
+            has_chains: scenario.has_chains,
             plant: scenario.plant,
         }
     }
@@ -52,7 +54,11 @@ impl Control {
     pub fn assignment(&self, node: usize, before: Option<&Assignment>) -> Assignment {
         let part = |(id, role): (usize, &Role)| match role.primary {
             Some(primary) if primary == node => Part::Primary,
-            Some(primary) => Part::Replica { host: host(primary), port: PORT, epoch: Some(role.epoch) },
+            Some(primary) => {
+                // In a chain each follows the one before it.
+                let followed = if self.has_chains && node > 0 { node - 1 } else { primary };
+                Part::Replica { host: host(followed), port: PORT, epoch: Some(role.epoch) }
+            }
             None => before.map_or(Part::Primary, |before| before.parts[id].clone()),
         };
         Assignment { parts: self.roles.iter().enumerate().map(part).collect(), copies: self.nodes as u16 }
@@ -61,6 +67,11 @@ impl Control {
     /// Whether every partition has a primary that has begun.
     pub fn is_settled(&self) -> bool {
         self.roles.iter().all(|role| role.is_begun)
+    }
+
+    /// Everybody follows the primary from now on, once they have learned it.
+    pub fn end_chains(&mut self) {
+        self.has_chains = false;
     }
 
     fn ids(&self) -> impl Iterator<Item = PartitionId> + use<> {

@@ -25,6 +25,8 @@ pub struct Scenario {
     pub is_safe: bool,
     /// Partitions have their primaries on different nodes.
     pub is_spread: bool,
+    /// Replicas follow replicas.
+    pub has_chains: bool,
     /// The power may go, and take what was not synced.
     pub has_power_losses: bool,
     /// How long faults come, in milliseconds.
@@ -95,6 +97,7 @@ impl Scenario {
             node,
             is_safe,
             is_spread: random.random_bool(0.3),
+            has_chains: random.random_bool(0.25),
             has_power_losses: if is_safe { syncs_at_once } else { random.random_bool(0.7) },
             faults_ms: random.random_range(2_000..9_000),
             fault_gap_ms: *[300, 1000, 3000].choose(random).expect("there are some"),

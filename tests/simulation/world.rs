@@ -343,6 +343,8 @@ impl World {
     /// No more faults; those that last end.
     fn calm(&mut self) {
         self.has_faults = false;
+        self.control.end_chains();
+        (0..self.scenario.nodes).for_each(|node| self.plan(100, Action::Deliver(node)));
         self.shared.has_clients.store(false, Ordering::Relaxed);
         self.sim.set_fail_rate(0.0);
         let lasting: Vec<Action> = std::mem::take(&mut self.agenda).into_values().collect();
