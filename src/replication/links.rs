@@ -53,9 +53,10 @@ pub async fn keep_links(node: &Node, dial: &dyn Dial) {
         };
         tokio::select! {
             biased;
+            // First: a node that is to be a primary takes nothing more from whom it followed.
+            changed = assignments.changed() => if changed.is_err() { return },
             () = all => {}
             () = forget => {}
-            changed = assignments.changed() => if changed.is_err() { return },
         }
     }
 }

@@ -3,7 +3,9 @@
 //! Two halves run side by side: one reads what the follower says, the other sends. Invariants:
 //! - data is sent only while the follower has taken in all but a window of it: a slow follower costs this node no memory, and it
 //!   is not cut off for being slow; the journal keeps what it has not got yet;
-//! - a partition's records are sent in order and each once; its snapshot takes place of what the journal has no more;
+//! - a partition's records are sent in order, each once, and each continues the one before: if a snapshot takes the place of this
+//!   node's own history, those who follow from it must ask anew;
+//! - a snapshot takes the place of what the journal has no more;
 //! - a follower counts for a partition from when it has all that acknowledged positions stand for.
 
 use super::catch_up::{places, plan};
@@ -30,6 +32,18 @@ struct Sent {
     joins: Vec<PartitionId>,
 }
 
+/// How far a partition was sent.
+struct Stream {
+    /// The last transaction sent.
+    lsn: Lsn,
+    /// Its chain.
+    chain: u32,
+    /// What stands before this position the follower has, or it is of another history.
+    from: u64,
+    /// What stands behind this position was committed since the follower asked.
+    asked_at: u64,
+}
+
 /// What is known of a follower, and what it is to get.
 #[derive(Default)]
 struct Feed {
@@ -37,8 +51,10 @@ struct Feed {
     asked: Vec<(PartitionId, Point)>,
     /// Chains it asked for.
     questions: VecDeque<(PartitionId, Lsn)>,
-    /// The last transaction sent of each partition that streams.
-    streams: BTreeMap<PartitionId, Lsn>,
+    /// Partitions that stream.
+    streams: BTreeMap<PartitionId, Stream>,
+    /// Up to here the journal was read.
+    read_to: u64,
     /// Partitions that stream but are not in step: until which position they are not.
     joining: BTreeMap<PartitionId, u64>,
     /// The highest position of a batch that was sent.
@@ -157,10 +173,7 @@ async fn receive(
                     return Err(LinkError::Protocol("a partition that does not exist".into()));
                 }
                 let mut feed = feed.lock();
-                for (id, _) in &partitions {
-                    feed.streams.remove(id);
-                    feed.asked.retain(|(other, _)| other != id);
-                }
+                partitions.iter().for_each(|(id, _)| feed.forget(*id));
                 feed.asked.extend(&partitions);
                 drop(feed);
                 node.replication.with_progress(|progress| {
@@ -200,14 +213,21 @@ impl Feed {
         let mut update = Update { journaled: 0, synced: 0, joined: Vec::new() };
         while let Some(sent) = self.unacknowledged.pop_front_if(|sent| sent.number <= journaled) {
             update.journaled = update.journaled.max(sent.position);
-            // One that asked anew since is not in step.
-            update.joined.extend(sent.joins.into_iter().filter(|id| self.streams.contains_key(id)));
+            update.joined.extend(sent.joins);
             self.unsynced.push_back((sent.number, sent.position));
         }
         while let Some((_, position)) = self.unsynced.pop_front_if(|(number, _)| *number <= synced) {
             update.synced = update.synced.max(position);
         }
         Ok(update)
+    }
+
+    /// The follower asks anew: what was sent of the partition does not count.
+    fn forget(&mut self, id: PartitionId) {
+        self.streams.remove(&id);
+        self.joining.remove(&id);
+        self.asked.retain(|(other, _)| *other != id);
+        self.unacknowledged.iter_mut().for_each(|sent| sent.joins.retain(|other| *other != id));
     }
 
     fn has_window(&self, window: u64) -> bool {
@@ -283,7 +303,7 @@ impl<W: AsyncWrite + Unpin> Sender<'_, W> {
         let wanted: Vec<_> = asked.iter().map(|(id, point)| (*id, point.lsn)).collect();
         let known = places(&*self.node.storage, &wanted)?;
         for (id, theirs) in asked {
-            let plan = self.begin(id, theirs, known.get(&id).copied());
+            let plan = self.begin(id, theirs, known.get(&id).copied())?;
             put_message(out, &Message::Plan(id, plan));
         }
         for (id, lsn) in questions {
@@ -294,7 +314,7 @@ impl<W: AsyncWrite + Unpin> Sender<'_, W> {
     }
 
     /// Decides how the follower gets a partition, and begins to stream it if that is how.
-    fn begin(&mut self, id: PartitionId, theirs: Point, place: Option<Place>) -> Plan {
+    fn begin(&mut self, id: PartitionId, theirs: Point, place: Option<Place>) -> Result<Plan, LinkError> {
         let plan = plan(theirs, self.node.storage.point(id), place.map(|place| place.previous));
         if let (Plan::Stream, Some(Place { position, .. })) = (plan, place) {
             let cursor = self.cursor.as_ref().map_or(u64::MAX, |cursor| cursor.position());
@@ -302,11 +322,14 @@ impl<W: AsyncWrite + Unpin> Sender<'_, W> {
                 self.cursor = Some(self.node.storage.records(position));
             }
             let mut feed = self.feed.lock();
-            feed.streams.insert(id, theirs.lsn);
+            self.node.storage.write_out().map_err(LinkError::Storage)?;
+            let asked_at = *self.node.storage.written().borrow();
+            feed.streams
+                .insert(id, Stream { lsn: theirs.lsn, chain: theirs.chain, from: position, asked_at });
             let highest = feed.highest;
             feed.joining.insert(id, highest.max(position));
         }
-        plan
+        Ok(plan)
     }
 
     /// Puts records of the partitions that stream into a batch, if the follower has room for it.
@@ -324,6 +347,7 @@ impl<W: AsyncWrite + Unpin> Sender<'_, W> {
         let mut packer = Packer::new(&mut feed, out, sizes.batch);
         cursor.read(limit, sizes.batch, &mut |position, payload| packer.add(position, payload))?;
         packer.finish(cursor.position())?;
+        feed.read_to = feed.read_to.max(cursor.position());
         feed.sent_bytes += (out.len() - before) as u64;
         Ok(())
     }
@@ -414,15 +438,17 @@ impl<'a> Packer<'a> {
         let mut all = 0;
         let form = visit_sections(payload, |head, section| {
             all += 1;
-            let Some(sent) = self.feed.streams.get_mut(&head.partition) else { return };
-            if head.lsn <= *sent {
+            let Some(stream) = self.feed.streams.get_mut(&head.partition) else { return };
+            let is_known = head.lsn <= stream.lsn && position < stream.asked_at.max(self.feed.read_to);
+            if is_known || position < stream.from {
                 return;
             }
-            if head.lsn.0 != sent.0 + 1 {
-                let gap = format!("partition {}: {} follows {sent}", head.partition, head.lsn);
+            if (head.lsn.0, head.previous) != (stream.lsn.0 + 1, stream.chain) {
+                // A snapshot took the place of what was here: what the follower has is another history.
+                let gap = format!("partition {}: {} follows {}", head.partition, head.lsn, stream.lsn);
                 self.failure.get_or_insert(LinkError::Storage(gap));
             }
-            *sent = head.lsn;
+            (stream.lsn, stream.chain) = (head.lsn, crc32c::crc32c(section));
             wanted.push(section);
             count += 1;
         });

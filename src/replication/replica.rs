@@ -357,7 +357,13 @@ impl Follower<'_> {
         for payload in first.into_iter().chain(batch.records()) {
             position = self.apply(payload).await?.max(position);
         }
-        self.node.storage.flush(position).await.map_err(LinkError::Storage)?;
+        let storage = &self.node.storage;
+        storage.flush(position).await.map_err(LinkError::Storage)?;
+        if position == 0 {
+            // Nothing is new, but what was applied over a link that broke may not be written yet.
+            storage.write_out().map_err(LinkError::Storage)?;
+            position = *storage.written().borrow();
+        }
         let mut outbox = self.outbox.lock();
         if batch.number != outbox.journaled + 1 {
             return Err(LinkError::Protocol("a batch is missing".into()));
