@@ -23,7 +23,7 @@ fn set(store: &Store, name: &str, value: &[u8]) {
 fn primary() -> (Store, tempfile::TempDir) {
     let folder = tempfile::tempdir().expect("the system has room for a folder");
     let store = open(&folder.path().join("data"));
-    (0..400_u32).for_each(|number| set(&store, &number.to_string(), &[number as u8; 30_000]));
+    (0..400_u32).for_each(|number| set(&store, &number.to_string(), &vec![number as u8; 30_000]));
     (store, folder)
 }
 
@@ -93,7 +93,7 @@ fn a_primary_without_room_takes_no_snapshot_and_leaves_nothing_behind() {
     for place in places() {
         let data = place.data().join("larder");
         let store = open(&data);
-        (0..400_u32).for_each(|number| set(&store, &number.to_string(), &[number as u8; 30_000]));
+        (0..400_u32).for_each(|number| set(&store, &number.to_string(), &vec![number as u8; 30_000]));
         store.checkpoint_now().expect("there is room");
         place.fill();
         assert_no_room(store.take_snapshot(ID));

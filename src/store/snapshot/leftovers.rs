@@ -51,8 +51,10 @@ impl Keep {
 fn put_aside(from: &Path, to: &Path) -> std::io::Result<()> {
     let folder = to.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
-    let to =
-        (1_u32..).map(|number| beside(to, number)).find(|path| !path.exists()).expect("some number is free");
+    let to = (1..=u32::MAX)
+        .map(|number| beside(to, number))
+        .find(|path| !path.exists())
+        .expect("some number is free");
     std::fs::rename(from, &to)?;
     std::fs::remove_file(to.join(KEEP))?;
     sync_folder(folder)
