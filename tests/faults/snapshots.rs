@@ -1,11 +1,14 @@
 //! Snapshots where the disk has no room: refused in words, and nothing is changed; what was begun has its room.
 
 use crate::places::Place;
+use crate::support::wait_until;
 use larder::base::ids::PartitionId;
 use larder::store::{Key, Kind, NewValue, Options, PartitionSet, Snapshot, SnapshotError, Store};
 use std::path::Path;
+use std::time::Duration;
 
 const ID: PartitionId = PartitionId(0);
+const SOON: Duration = Duration::from_secs(30);
 const NOW: i64 = 1_700_000_000_000;
 
 fn open(folder: &Path) -> Store {
@@ -58,7 +61,7 @@ fn a_replica_without_room_refuses_a_snapshot_and_one_that_was_begun_has_its_room
         assert_no_room(replica.receive_snapshot(snapshot.offer()));
         assert_eq!(files_in(&data.join("incoming/0000")), 0, "nothing is left of it");
         place.clear();
-        let mut incoming = replica.receive_snapshot(snapshot.offer()).expect("there is room");
+        let mut incoming = received(&replica, &snapshot);
         carry(&snapshot, &mut incoming, snapshot.bytes / 3);
         place.fill();
         carry(&snapshot, &mut incoming, snapshot.bytes);
@@ -72,13 +75,24 @@ fn a_replica_without_room_refuses_a_snapshot_and_one_that_was_begun_has_its_room
             }
         }
         place.clear();
-        let mut incoming = replica.receive_snapshot(snapshot.offer()).expect("there is room");
+        let mut incoming = received(&replica, &snapshot);
         carry(&snapshot, &mut incoming, snapshot.bytes);
         replica.install_snapshot(incoming, None).expect("is installed");
         assert_eq!(replica.digest(ID).ok(), primary.digest(ID).ok());
         drop(replica);
         assert_eq!(open(&data).digest(ID).ok(), primary.digest(ID).ok(), "after a restart");
     }
+}
+
+/// A file system may take a moment to give room back.
+fn received(replica: &Store, snapshot: &Snapshot) -> larder::store::IncomingSnapshot {
+    let mut found = None;
+    wait_until("there is room", SOON, || match replica.receive_snapshot(snapshot.offer()) {
+        Ok(incoming) => found.replace(incoming).is_none(),
+        Err(SnapshotError::NoRoom(_)) => false,
+        Err(error) => panic!("{error:?}"),
+    });
+    found.expect("that was waited for")
 }
 
 fn carry(snapshot: &Snapshot, incoming: &mut larder::store::IncomingSnapshot, most: u64) {
@@ -99,7 +113,12 @@ fn a_primary_without_room_takes_no_snapshot_and_leaves_nothing_behind() {
         assert_no_room(store.take_snapshot(ID));
         assert_eq!(files_in(&data.join("snapshots")), 0);
         place.clear();
-        let snapshot = store.take_snapshot(ID).expect("there is room");
+        let mut taken = None;
+        wait_until("there is room", SOON, || {
+            taken = store.take_snapshot(ID).ok();
+            taken.is_some()
+        });
+        let snapshot = taken;
         assert_eq!(files_in(&data.join("snapshots")), 1);
         drop(snapshot);
         assert_eq!(files_in(&data.join("snapshots")), 0);
