@@ -34,6 +34,8 @@ enum Following {
     Waiting {
         /// Whether what is there now is kept.
         keeps_old: bool,
+        /// What is here of the primary's history up to this transaction is not to be missing for a moment: others may count on it.
+        at_least: Lsn,
     },
     /// A snapshot arrives.
     Receiving {
@@ -248,7 +250,7 @@ impl Follower<'_> {
         }
         match plan {
             Plan::Stream => _ = self.partitions.insert(id, Following::Streaming),
-            Plan::Behind => self.want_snapshot(id, false),
+            Plan::Behind => self.want_snapshot(id, false, self.node.storage.point(id).lsn),
             Plan::Unknown => self.leave_history(id, None).await?,
             Plan::OtherHistory => {
                 tracing::warn!("partition {id}: this node's history is not the primary's");
@@ -278,12 +280,12 @@ impl Follower<'_> {
         let tail = LostTail { partition: id, common };
         let lost = self.node.storage.report_lost(tail).await.map_err(LinkError::Storage)?;
         self.node.replication.lost().note(&lost);
-        self.want_snapshot(id, common.is_none() || lost.missing.is_some());
+        self.want_snapshot(id, common.is_none() || lost.missing.is_some(), common.unwrap_or_default());
         Ok(())
     }
 
-    fn want_snapshot(&mut self, id: PartitionId, keeps_old: bool) {
-        self.partitions.insert(id, Following::Waiting { keeps_old });
+    fn want_snapshot(&mut self, id: PartitionId, keeps_old: bool, at_least: Lsn) {
+        self.partitions.insert(id, Following::Waiting { keeps_old, at_least });
         self.ask_for_snapshot();
     }
 
@@ -292,19 +294,21 @@ impl Follower<'_> {
         if self.awaits_snapshot {
             return;
         }
-        let waiting =
-            self.partitions.iter().find(|(_, following)| matches!(following, Following::Waiting { .. }));
-        let Some((id, _)) = waiting else { return };
+        let waiting = self.partitions.iter().find_map(|(id, following)| match following {
+            Following::Waiting { at_least, .. } => Some((*id, *at_least)),
+            _ => None,
+        });
+        let Some((id, at_least)) = waiting else { return };
         self.awaits_snapshot = true;
-        let unfinished = self.node.storage.unfinished_snapshot(*id);
-        self.say(Message::WantSnapshot(*id, unfinished));
+        let unfinished = self.node.storage.unfinished_snapshot(id);
+        self.say(Message::WantSnapshot(id, unfinished, at_least));
     }
 
     async fn begin_snapshot(&mut self, offer: Offer, offset: u64) -> Result<(), LinkError> {
-        let Some(Following::Waiting { keeps_old }) = self.partitions.get(&offer.partition) else {
-            return Err(LinkError::Protocol("a snapshot that was not asked for".into()));
+        let keeps_old = match self.partitions.get(&offer.partition) {
+            Some(Following::Waiting { keeps_old, at_least }) if offer.point.lsn >= *at_least => *keeps_old,
+            _ => return Err(LinkError::Protocol("a snapshot that was not asked for".into())),
         };
-        let keeps_old = *keeps_old;
         let incoming = self.node.storage.receive_snapshot(offer).await.map_err(LinkError::Storage)?;
         if incoming.offset() != offset {
             return Err(LinkError::Storage(format!(

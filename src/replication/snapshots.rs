@@ -2,7 +2,7 @@
 //! the same.
 
 use super::storage::{Outgoing, Storage};
-use crate::base::ids::PartitionId;
+use crate::base::ids::{Lsn, PartitionId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -51,18 +51,21 @@ impl Snapshots {
         self.kept_for / 4
     }
 
-    /// The snapshot number `resume` of the partition if it is still there, or a new one, or one made a moment ago. While it is
+    /// The snapshot number `resume` of the partition if it is still there, or a new one, or one made a moment ago, of transaction
+    /// `at_least` or later: nobody goes back behind what he has of this history. While it is
     /// made, others wait: one at a time is what the disk can do.
     pub async fn take(
         &self,
         storage: &dyn Storage,
         partition: PartitionId,
         resume: Option<u64>,
+        at_least: Lsn,
     ) -> Result<Arc<dyn Outgoing>, String> {
         let mut kept = self.kept.lock().await;
         if let Some(known) = kept.get_mut(&partition) {
             let is_resumed = resume == Some(known.snapshot.offer().id);
-            if is_resumed || known.made.elapsed() < self.shared_for {
+            let is_enough = known.snapshot.offer().point.lsn >= at_least;
+            if is_enough && (is_resumed || known.made.elapsed() < self.shared_for) {
                 known.asked = Instant::now();
                 return Ok(Arc::clone(&known.snapshot));
             }

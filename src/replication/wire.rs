@@ -89,7 +89,8 @@ pub enum Message {
     /// To a follower: the chain, if the journal has it.
     Chain(PartitionId, Lsn, Option<u32>),
     /// From a follower: a snapshot of this partition, from an offset of that one on if it is still there.
-    WantSnapshot(PartitionId, Option<(u64, u64)>),
+    /// It stands at this transaction or behind it.
+    WantSnapshot(PartitionId, Option<(u64, u64)>, Lsn),
     /// To a follower: chunks of this snapshot follow, from this offset on.
     Snapshot(Offer, u64),
     /// To a follower: there can be no snapshot for the moment: why, in words.
@@ -332,7 +333,7 @@ mod tests {
             Message::Follow(vec![(PartitionId(3), point)]),
             Message::Plan(PartitionId(3), Plan::OtherHistory),
             Message::Chain(PartitionId(1), Lsn(2), None),
-            Message::WantSnapshot(PartitionId(1), Some((2, 3))),
+            Message::WantSnapshot(PartitionId(1), Some((2, 3)), Lsn(4)),
             Message::Ack { journaled: 1, synced: 2, consumed: 3 },
             Message::Heartbeat { position: 1, time_ms: -1 },
         ]

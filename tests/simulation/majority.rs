@@ -13,12 +13,14 @@ pub struct Majority {
     pub survives: bool,
     /// The last write acknowledged by a majority.
     acknowledged: BTreeMap<PartitionId, Place>,
+    /// Where partitions stood when the power took some of it: it was there when it was told.
+    with_power: Vec<(usize, PartitionId, Place)>,
 }
 
 impl Majority {
     /// Nothing was acknowledged.
     pub fn new(survives: bool) -> Majority {
-        Majority { survives, acknowledged: BTreeMap::new() }
+        Majority { survives, acknowledged: BTreeMap::new(), with_power: Vec::new() }
     }
 
     fn check_survival(
@@ -43,11 +45,13 @@ impl Invariant for Majority {
         match event {
             Event::Acknowledged { node, partition, point, concern } => {
                 let wanted = usize::from(concern.replicas(known.disks.len() as u16)) + 1;
-                let has = |disk: &&std::sync::Arc<parking_lot::Mutex<crate::disk::Disk>>| {
-                    let written = disk.lock().written_point(*partition);
-                    known.history.leads(*partition, place(*point), place(written))
+                let leads_to = |late: Place| known.history.leads(*partition, place(*point), late);
+                let has = |node: &usize| {
+                    let written = known.disks[*node].lock().written_point(*partition);
+                    let mut had = self.with_power.iter().filter(|(of, id, _)| (of, id) == (node, partition));
+                    leads_to(place(written)) || had.any(|(_, _, late)| leads_to(*late))
                 };
-                let found = known.disks.iter().filter(has).count();
+                let found = (0..known.disks.len()).filter(has).count();
                 if found < wanted {
                     return Err(format!(
                         "node {node} acknowledged {point:?} of partition {partition} for {}, and {found} nodes have it",
@@ -60,6 +64,10 @@ impl Invariant for Majority {
                         *last = place(*point);
                     }
                 }
+            }
+            Event::Crashed { node, power: true, lost_bytes: 1.. } => {
+                let points = (0..).map(PartitionId).zip(&known.points[*node]);
+                self.with_power.extend(points.map(|(id, point)| (*node, id, place(*point))));
             }
             Event::Promoted { node, partition, point } => {
                 self.check_survival(known, *node, *partition, *point)?;

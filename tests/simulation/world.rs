@@ -347,6 +347,8 @@ impl World {
         (0..self.scenario.nodes).for_each(|node| self.plan(100, Action::Deliver(node)));
         self.shared.has_clients.store(false, Ordering::Relaxed);
         self.sim.set_fail_rate(0.0);
+        // Small windows and long ways would take minutes for what was written in seconds.
+        self.sim.set_max_message_latency(Duration::from_millis(2));
         let lasting: Vec<Action> = std::mem::take(&mut self.agenda).into_values().collect();
         for action in lasting {
             match action {
