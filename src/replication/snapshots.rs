@@ -25,9 +25,17 @@ struct Kept {
     pin: u64,
 }
 
+#[derive(Default)]
+struct All {
+    /// By partition, one of each.
+    kept: BTreeMap<PartitionId, Kept>,
+    /// Pins of those that a newer one has replaced: whoever has got one still needs the records behind it.
+    pins: Vec<(u64, Instant)>,
+}
+
 /// Snapshots by partition, one of each.
 pub struct Snapshots {
-    kept: Mutex<BTreeMap<PartitionId, Kept>>,
+    all: Mutex<All>,
     pins: AtomicU64,
     kept_for: Duration,
     shared_for: Duration,
@@ -43,7 +51,7 @@ impl Snapshots {
     /// None so far. Each is kept for so long after it was asked for, and given to followers that begin for so long after it was
     /// made.
     pub fn new(kept_for: Duration, shared_for: Duration) -> Snapshots {
-        Snapshots { kept: Mutex::default(), pins: AtomicU64::new(0), kept_for, shared_for }
+        Snapshots { all: Mutex::default(), pins: AtomicU64::new(0), kept_for, shared_for }
     }
 
     /// How often to look for old ones.
@@ -61,8 +69,8 @@ impl Snapshots {
         resume: Option<u64>,
         at_least: Lsn,
     ) -> Result<Arc<dyn Outgoing>, String> {
-        let mut kept = self.kept.lock().await;
-        if let Some(known) = kept.get_mut(&partition) {
+        let mut all = self.all.lock().await;
+        if let Some(known) = all.kept.get_mut(&partition) {
             let is_resumed = resume == Some(known.snapshot.offer().id);
             let is_enough = known.snapshot.offer().point.lsn >= at_least;
             if is_enough && (is_resumed || known.made.elapsed() < self.shared_for) {
@@ -70,8 +78,8 @@ impl Snapshots {
                 return Ok(Arc::clone(&known.snapshot));
             }
         }
-        if let Some(old) = kept.remove(&partition) {
-            storage.pin(old.pin, None);
+        if let Some(old) = all.kept.remove(&partition) {
+            all.pins.push((old.pin, old.asked));
         }
         let pin = FIRST_PIN + self.pins.fetch_add(1, Ordering::Relaxed);
         // What is committed while it is made must still be there when it has arrived.
@@ -82,7 +90,7 @@ impl Snapshots {
             Ok(snapshot) => {
                 storage.pin(pin, Some(snapshot.position()));
                 let (snapshot, now) = (Arc::clone(snapshot), Instant::now());
-                kept.insert(partition, Kept { snapshot, made: now, asked: now, pin });
+                all.kept.insert(partition, Kept { snapshot, made: now, asked: now, pin });
             }
             Err(_) => storage.pin(pin, None),
         }
@@ -91,10 +99,19 @@ impl Snapshots {
 
     /// Drops those that nobody has asked for in a while.
     pub async fn forget_old(&self, storage: &dyn Storage) {
-        self.kept.lock().await.retain(|_, known| {
-            let stays = known.asked.elapsed() < self.kept_for || Arc::strong_count(&known.snapshot) > 1;
+        let mut all = self.all.lock().await;
+        let is_recent = |asked: Instant| asked.elapsed() < self.kept_for;
+        all.kept.retain(|_, known| {
+            let stays = is_recent(known.asked) || Arc::strong_count(&known.snapshot) > 1;
             if !stays {
                 storage.pin(known.pin, None);
+            }
+            stays
+        });
+        all.pins.retain(|(pin, asked)| {
+            let stays = is_recent(*asked);
+            if !stays {
+                storage.pin(*pin, None);
             }
             stays
         });

@@ -150,7 +150,7 @@ impl Store {
                 Err(Interrupt::Room(room)) => self.make_room(room).map_err(ApplyError::Refused)?,
                 Err(other) => return Err(storage(other)),
             }
-            let mut guard = self.partitions[usize::from(id.0)].lock();
+            let mut guard = self.lock_settled(id);
             if self.admit(RECORD_BYTES, false).is_ok() {
                 return self.begin_locked(&mut guard, epoch, time_ms);
             }

@@ -355,11 +355,24 @@ impl Store {
 
     /// Says whether this node takes changes of a partition. One that it does not take them of expires and evicts nothing either.
     pub fn set_primary(&self, id: PartitionId, is_primary: bool) {
-        let mut partition = self.partitions[usize::from(id.0)].lock();
+        let mut partition = self.lock_settled(id);
         partition.is_primary = is_primary;
         if !is_primary {
             // Whether what is not confirmed yet ever will be is for another primary's history to say.
             partition.guarded = [0; 3];
+        }
+    }
+
+    /// Locks a partition that is about to take changes of this node: not while a snapshot takes its place. That is waited for.
+    fn lock_settled(&self, id: PartitionId) -> MutexGuard<'_, Partition> {
+        let index = usize::from(id.0);
+        loop {
+            let partition = self.partitions[index].lock();
+            if !partition.is_being_replaced {
+                return partition;
+            }
+            drop(partition);
+            drop(self.writing[index].lock()); // held until it is in its place
         }
     }
 
