@@ -1,6 +1,6 @@
 //! Acknowledgement levels between two processes.
 
-use crate::pair::{await_link, await_that, replica_of, server};
+use crate::pair::{await_link, await_that, hold, replica_of, server};
 use rustix::process::Signal;
 
 #[test]
@@ -14,7 +14,7 @@ fn a_write_waits_for_the_replica_and_so_does_whoever_sees_it() {
     assert_eq!(replica.connect().line("GET key"), "\"1\"", "what is acknowledged is there");
     client.check(&[("WAIT 1 0", ":1"), ("WAITAOF 0 1 0", "[:1 :1]")]);
 
-    replica.signal(Signal::STOP);
+    hold(&replica);
     let mut reader = primary.connect();
     assert!(client.line("SET key 2").starts_with("-UNCONFIRMED The change is stored here"));
     assert!(reader.line("GET key").starts_with("-UNCONFIRMED The data was changed"));
@@ -34,7 +34,7 @@ fn a_replica_refuses_reads_of_data_that_may_be_too_old() {
     primary.connect().check(&[("SET key 1", "OK"), ("WAIT 1 0", ":1")]);
     await_that("its age is known", || reader.line("GET key") == "\"1\"");
     reader.check(&[("CONFIG SET replica-reads max-lag=300", "OK")]);
-    primary.signal(Signal::STOP);
+    hold(&primary);
     await_that("it may be too old", || {
         reader.line("GET key")
             == "-MASTERDOWN This replica may lack changes that are older than replica-reads allows."
