@@ -11,6 +11,7 @@ Larder and redis-server (append-only file, everysec) take turns, a pair of serve
 """
 
 import argparse
+import multiprocessing
 import os
 import re
 import statistics
@@ -170,30 +171,35 @@ def stream_once(primary, replica, pipeline, requests):
 # --- snapshot
 
 
-class Steady(threading.Thread):
-    """A client that sends SET and GET in turns at a fixed rate, and notes how long each takes from when it was due."""
+class Steady(multiprocessing.Process):
+    """A client that sends SET and GET in turns at a fixed rate, and notes how long each takes from when it was due. A process of
+    its own: a thread would wait for those that watch the servers."""
 
     def __init__(self, port, rate, keys):
         super().__init__(daemon=True)
-        self.client = servers.Client(port)
-        self.gap, self.keys = 1 / rate, keys
-        self.ended, self.times = False, []
+        self.port, self.gap, self.keys = port, 1 / rate, keys
+        self.ending, self.results = multiprocessing.Event(), multiprocessing.SimpleQueue()
 
     def run(self):
+        self.client, times = servers.Client(self.port), []
         due, number = time.perf_counter(), 0
-        while not self.ended:
+        while not self.ending.is_set():
             wait = due - time.perf_counter()
             if wait > 0:
                 time.sleep(wait)
             number = (number * 1103515245 + 12345) % self.keys
             key = b"key:%012d" % number
             self.client(*((b"SET", key, VALUE) if number % 2 else (b"GET", key)))
-            self.times.append((due, time.perf_counter() - due))
+            times.append((due, time.perf_counter() - due))
             due += self.gap
+        self.results.put(times)
 
     def end(self):
-        self.ended = True
+        """Ends it: when each request was due, and how long it took."""
+        self.ending.set()
+        times = self.results.get()
         self.join()
+        return times
 
 
 def percentile(times, share):
@@ -249,9 +255,7 @@ def snapshot_once(primary, replica, options):
         peak = max(peak, own_memory(primary.process.pid))
         time.sleep(0.02)
     ended = time.perf_counter()
-    for one in steady:
-        one.end()
-    times = [taken for one in steady for taken in one.times]
+    times = [taken for one in steady for taken in one.end()]
     before = [took for due, took in times if due < begun - 0.5]
     during = [took for due, took in times if begun <= due < ended]
     replica.kill()
