@@ -305,10 +305,21 @@ impl Follower<'_> {
     }
 
     async fn begin_snapshot(&mut self, offer: Offer, offset: u64) -> Result<(), LinkError> {
-        let keeps_old = match self.partitions.get(&offer.partition) {
-            Some(Following::Waiting { keeps_old, at_least }) if offer.point.lsn >= *at_least => *keeps_old,
+        let (mut keeps_old, at_least) = match self.partitions.get(&offer.partition) {
+            Some(Following::Waiting { keeps_old, at_least }) if offer.point.lsn >= *at_least => {
+                (*keeps_old, *at_least)
+            }
             _ => return Err(LinkError::Protocol("a snapshot that was not asked for".into())),
         };
+        let own = self.node.storage.point(offer.partition);
+        if !keeps_old && own.lsn > Lsn(0) && at_least == own.lsn && offer.point.epoch != own.epoch {
+            // What is here was the beginning of the history that the other side had when it was asked. It may follow somebody
+            // itself, and have another history since (simulation, seed 1000267).
+            let tail = LostTail { partition: offer.partition, common: None };
+            let lost = self.node.storage.report_lost(tail).await.map_err(LinkError::Storage)?;
+            self.node.replication.lost().note(&lost);
+            keeps_old = true;
+        }
         let incoming = self.node.storage.receive_snapshot(offer).await.map_err(LinkError::Storage)?;
         if incoming.offset() != offset {
             return Err(LinkError::Storage(format!(

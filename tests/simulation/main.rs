@@ -171,18 +171,19 @@ fn run_apart(test: &str, environment: &[(&str, &str)]) -> (bool, String) {
     (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
+/// In processes of their own: when a host crashes, tokio drops its tasks in an order that comes from their numbers, and these count
+/// on from run to run of a process. So what a seed does to a link that moment can depend on what ran before it.
 #[test]
-fn the_same_seed_gives_the_same_run_in_another_process() {
-    let traces = [(); 2].map(|()| {
-        let (is_well, said) =
-            run_apart("no_seed_breaks_an_invariant", &[("LARDER_SEED", "10"), ("LARDER_SEEDS", "3")]);
-        assert!(is_well, "{said}");
-        let traces: Vec<String> =
-            said.lines().filter(|line| line.starts_with("trace of seed")).map(str::to_owned).collect();
-        assert_eq!(traces.len(), 3, "{said}");
-        traces
-    });
-    assert_eq!(traces[0], traces[1]);
+fn the_same_seed_gives_the_same_run() {
+    for seed in ["1", "2", "10"] {
+        let [one, other] = [(); 2].map(|()| {
+            let environment = [("LARDER_SEED", seed), ("LARDER_SEEDS", "1"), ("LARDER_EVENTS", "1000000")];
+            let (is_well, said) = run_apart("no_seed_breaks_an_invariant", &environment);
+            assert!(is_well, "{said}");
+            said.lines().find(|line| line.starts_with("trace of seed")).map(str::to_owned)
+        });
+        assert!(one.is_some() && one == other, "{one:?} and {other:?}");
+    }
 }
 
 #[test]
@@ -195,20 +196,4 @@ fn majority_sees_a_follower_that_counts_before_it_is_in_step() {
     ];
     let (is_well, said) = run_apart("no_seed_breaks_an_invariant", &environment);
     assert!(!is_well && said.lines().any(|line| line.starts_with("majority: ")), "{said}");
-}
-
-#[test]
-fn the_same_seed_gives_the_same_run() {
-    note_panics();
-    for seed in [1, 2, 3] {
-        let [one, other] = [(); 2].map(|()| world::run(seed, Plant::None, None));
-        let differ = one.recent.iter().zip(&other.recent).position(|(one, other)| one != other);
-        if let Some(first) = differ {
-            let at = |outcome: &Outcome| {
-                outcome.recent[first.saturating_sub(5)..].iter().take(8).cloned().collect::<Vec<_>>()
-            };
-            panic!("seed {seed}\n{}\nbut\n{}", at(&one).join("\n"), at(&other).join("\n"));
-        }
-        assert_eq!(one.trace, other.trace, "seed {seed}: what differs is older than what is kept");
-    }
 }

@@ -195,11 +195,6 @@ impl Witness {
         self.0.lock().hash.digest()
     }
 
-    /// The last events.
-    pub fn recent(&self) -> Vec<String> {
-        self.0.lock().recent.iter().cloned().collect()
-    }
-
     /// How often each kind of thing has happened.
     pub fn counts(&self) -> BTreeMap<String, u64> {
         self.0.lock().counts.clone()

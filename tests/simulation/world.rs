@@ -36,8 +36,6 @@ pub struct Outcome {
     pub trace: u64,
     /// What was broken, if anything was.
     pub violation: Option<Violation>,
-    /// The last events.
-    pub recent: Vec<String>,
     /// How often each kind of thing happened.
     pub counts: BTreeMap<String, u64>,
     /// Virtual milliseconds.
@@ -53,7 +51,6 @@ pub fn run(seed: u64, plant: Plant, only: Option<&'static str>) -> Outcome {
     Outcome {
         trace: witness.trace(),
         violation: witness.violation(),
-        recent: witness.recent(),
         counts: witness.counts(),
         virtual_ms: world.now_ms,
     }
