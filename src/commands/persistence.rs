@@ -74,7 +74,7 @@ fn bgsave(request: &Request, session: &mut Session) -> Outcome {
     }
     match save_in_background(request.service, Kind::Save, waits)? {
         // Redis forks after EXEC, and says so.
-        Begun::Now if !session.executing.is_some() => Ok(Reply::Simple("Background saving started")),
+        Begun::Now if session.executing.is_none() => Ok(Reply::Simple("Background saving started")),
         Begun::Now | Begun::Scheduled => Ok(Reply::Simple("Background saving scheduled")),
         Begun::Refused(Kind::Save) => Err(IN_PROGRESS.into()),
         Begun::Refused(Kind::Rewrite) => Err(REWRITE_RUNS.into()),
@@ -83,7 +83,7 @@ fn bgsave(request: &Request, session: &mut Session) -> Outcome {
 
 fn bgrewriteaof(request: &Request, session: &mut Session) -> Outcome {
     match save_in_background(request.service, Kind::Rewrite, true)? {
-        Begun::Now if !session.executing.is_some() => {
+        Begun::Now if session.executing.is_none() => {
             Ok(Reply::Simple("Background append only file rewriting started"))
         }
         Begun::Now | Begun::Scheduled => Ok(Reply::Simple("Background append only file rewriting scheduled")),

@@ -14,7 +14,8 @@ pub enum Part {
         host: String,
         /// The port for clients.
         port: u16,
-        /// Followed is nobody of an older epoch; none is given by an operator who names the server alone.
+        /// Nobody is followed whose history has not reached this epoch, or the one that this node's own has reached: it would lack
+        /// what is here. None is given by an operator who names the server alone: then that server's data is what counts.
         epoch: Option<Epoch>,
     },
 }

@@ -4,7 +4,7 @@
 use super::assignment::{Assignment, Part};
 use super::replica::follow;
 use super::{LinkState, Node, Upstream};
-use crate::base::ids::PartitionId;
+use crate::base::ids::{Epoch, PartitionId};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::io;
@@ -62,18 +62,24 @@ pub async fn keep_links(node: &Node, dial: &dyn Dial) {
 }
 
 /// Who is followed, and for which partitions.
-fn followed(assignment: &Assignment) -> BTreeMap<(String, u16), Vec<PartitionId>> {
-    let mut followed: BTreeMap<(String, u16), Vec<PartitionId>> = BTreeMap::new();
+fn followed(assignment: &Assignment) -> BTreeMap<(String, u16), Vec<(PartitionId, Option<Epoch>)>> {
+    let mut followed: BTreeMap<(String, u16), Vec<_>> = BTreeMap::new();
     for (id, part) in assignment.parts.iter().enumerate() {
-        if let Part::Replica { host, port, .. } = part {
-            followed.entry((host.clone(), *port)).or_default().push(PartitionId(id as u16));
+        if let Part::Replica { host, port, epoch } = part {
+            followed.entry((host.clone(), *port)).or_default().push((PartitionId(id as u16), *epoch));
         }
     }
     followed
 }
 
 /// Follows one primary, for ever.
-async fn keep_link(node: &Node, dial: &dyn Dial, host: &str, port: u16, partitions: &[PartitionId]) {
+async fn keep_link(
+    node: &Node,
+    dial: &dyn Dial,
+    host: &str,
+    port: u16,
+    partitions: &[(PartitionId, Option<Epoch>)],
+) {
     let mut pause = node.timing.retry;
     loop {
         node.replication.with_upstream(|upstream| upstream.state = LinkState::Connecting);

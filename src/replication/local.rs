@@ -119,6 +119,10 @@ impl Storage for StoreStorage {
         }
     }
 
+    fn replacements(&self, partition: PartitionId) -> u64 {
+        self.store.replacements(partition)
+    }
+
     async fn take_snapshot(&self, partition: PartitionId) -> Result<Arc<dyn Outgoing>, String> {
         let store = Arc::clone(&self.store);
         let taken = apart(move || store.take_snapshot(partition)).await?;
@@ -141,10 +145,6 @@ impl Storage for StoreStorage {
         let (store, lost) = (Arc::clone(&self.store), self.lost.clone());
         let written = apart(move || lost::write_tail(&store, &lost, tail, clock::unix_ms())).await?;
         written.map_err(|error| format!("what this node alone has could not be written out: {error}"))
-    }
-
-    fn wall_clock_ms(&self) -> i64 {
-        clock::unix_ms()
     }
 }
 

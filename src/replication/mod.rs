@@ -48,7 +48,7 @@ impl Default for Timing {
     fn default() -> Timing {
         Timing {
             heartbeat: Duration::from_millis(250),
-            timeout: Duration::from_secs(60),
+            timeout: Duration::from_mins(1),
             retry: Duration::from_millis(100),
         }
     }

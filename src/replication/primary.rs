@@ -16,7 +16,7 @@ use super::wire::{
     send,
 };
 use super::{LinkError, Node};
-use crate::base::ids::{Lsn, PartitionId, Point};
+use crate::base::ids::{Epoch, Lsn, PartitionId, Point};
 use crate::store::journal::{Place, put_number, visit_sections};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
@@ -48,7 +48,7 @@ struct Stream {
 #[derive(Default)]
 struct Feed {
     /// What it asked to follow and was not answered yet.
-    asked: Vec<(PartitionId, Point)>,
+    asked: Vec<(PartitionId, Point, Epoch)>,
     /// Chains it asked for.
     questions: VecDeque<(PartitionId, Lsn)>,
     /// Partitions that stream.
@@ -93,9 +93,18 @@ pub async fn serve(
     node.storage.pin(link, Some(u64::MAX));
     let feed = Arc::new(Mutex::new(Feed::default()));
     let news = Arc::new(Notify::new());
-    let mut sender = Sender { node, link, feed: &feed, news: &news, to, cursor: None, snapshot: None };
+    let mut sender = Sender {
+        node,
+        link,
+        feed: &feed,
+        news: &news,
+        to,
+        cursor: None,
+        snapshot: None,
+        histories: BTreeMap::new(),
+    };
     tokio::select! {
-            biased;
+        biased;
         ended = receive(&mut reader, node, link, &feed, &news) => ended,
         ended = sender.run() => ended,
     }
@@ -169,19 +178,19 @@ async fn receive(
             }
             Message::Follow(partitions) => {
                 let count = node.storage.partition_count();
-                if partitions.iter().any(|(id, _)| id.0 >= count) {
+                if partitions.iter().any(|(id, ..)| id.0 >= count) {
                     return Err(LinkError::Protocol("a partition that does not exist".into()));
                 }
                 let mut feed = feed.lock();
-                partitions.iter().for_each(|(id, _)| feed.forget(*id));
+                partitions.iter().for_each(|(id, ..)| feed.forget(*id));
                 feed.asked.extend(&partitions);
                 drop(feed);
                 node.replication.with_progress(|progress| {
                     let follower = progress.follower(link);
-                    partitions.iter().for_each(|(id, _)| _ = follower.in_step.remove(id));
+                    partitions.iter().for_each(|(id, ..)| _ = follower.in_step.remove(id));
                     // A bug for the simulation to see: it counts though it waits for a snapshot.
                     fail::fail_point!("link-counts-too-early", |_| {
-                        follower.in_step.extend(partitions.iter().map(|(id, _)| id));
+                        follower.in_step.extend(partitions.iter().map(|(id, ..)| id));
                     });
                 });
             }
@@ -230,7 +239,7 @@ impl Feed {
     fn forget(&mut self, id: PartitionId) {
         self.streams.remove(&id);
         self.joining.remove(&id);
-        self.asked.retain(|(other, _)| *other != id);
+        self.asked.retain(|(other, ..)| *other != id);
         self.unacknowledged.iter_mut().for_each(|sent| sent.joins.retain(|other| *other != id));
     }
 
@@ -263,6 +272,8 @@ struct Sender<'a, W> {
     to: W,
     cursor: Option<Box<dyn Records>>,
     snapshot: Option<Sending>,
+    /// Of which history of this node's each partition was planned: see [`Storage::replacements`].
+    histories: BTreeMap<PartitionId, u64>,
 }
 
 impl<W: AsyncWrite + Unpin> Sender<'_, W> {
@@ -275,7 +286,7 @@ impl<W: AsyncWrite + Unpin> Sender<'_, W> {
             if next_beat <= tokio::time::Instant::now() {
                 // Also while records follow one another without a pause: by these ends the replica knows how old its data is.
                 next_beat = tokio::time::Instant::now() + self.node.timing.heartbeat;
-                self.put_heartbeat(limit, &mut out);
+                put_message(&mut out, &Message::Heartbeat { position: limit });
             }
             self.answer(&mut out)?;
             self.put_batches(limit, &mut out)?;
@@ -286,7 +297,7 @@ impl<W: AsyncWrite + Unpin> Sender<'_, W> {
                 continue;
             }
             tokio::select! {
-            biased;
+                biased;
                 changed = written.changed() => changed.map_err(|_| LinkError::Stopped)?,
                 () = self.news.notified() => {}
                 () = tokio::time::sleep_until(next_beat) => {}
@@ -294,27 +305,44 @@ impl<W: AsyncWrite + Unpin> Sender<'_, W> {
         }
     }
 
-    fn put_heartbeat(&self, position: u64, out: &mut Vec<u8>) {
-        put_message(out, &Message::Heartbeat { position, time_ms: self.node.storage.wall_clock_ms() });
-    }
-
     /// Answers what the follower has asked.
     fn answer(&mut self, out: &mut Vec<u8>) -> Result<(), LinkError> {
         let (asked, questions) = {
             let mut feed = self.feed.lock();
-            (std::mem::take(&mut feed.asked), std::mem::take(&mut feed.questions))
+            // Whoever asks of a newer epoch than this node has waits until it has that one, from whom it follows itself, or never.
+            let is_there = |(id, _, epoch): &mut (_, _, _)| self.node.storage.point(*id).epoch >= *epoch;
+            let asked: Vec<_> = feed.asked.extract_if(.., is_there).collect();
+            (asked, std::mem::take(&mut feed.questions))
         };
-        let wanted: Vec<_> = asked.iter().map(|(id, point)| (*id, point.lsn)).collect();
+        let wanted: Vec<_> = asked.iter().map(|(id, point, _)| (*id, point.lsn)).collect();
+        self.histories.extend(wanted.iter().map(|(id, _)| (*id, self.node.storage.replacements(*id))));
         let known = places(&*self.node.storage, &wanted)?;
-        for (id, theirs) in asked {
+        for (id, theirs, _) in asked {
             let plan = self.begin(id, theirs, known.get(&id).copied())?;
+            self.check_history(id)?;
             put_message(out, &Message::Plan(id, plan));
         }
         for (id, lsn) in questions {
             let chain = places(&*self.node.storage, &[(id, lsn)])?.get(&id).map(|place| place.previous);
+            self.check_history(id)?;
             put_message(out, &Message::Chain(id, lsn, chain));
         }
         Ok(())
+    }
+
+    /// What the follower was told of a partition is told of one history. If this node follows somebody itself and a snapshot took its
+    /// place, the follower must ask anew: it may have written out too little of what it alone has (simulation, seeds 1000267 and
+    /// 2002165).
+    fn check_history(&self, id: PartitionId) -> Result<u64, LinkError> {
+        let planned = self.histories.get(&id).copied();
+        let planned = planned.ok_or_else(|| LinkError::Protocol("a question before the plan".into()))?;
+        if self.node.storage.replacements(id) == planned {
+            Ok(planned)
+        } else {
+            Err(LinkError::Storage(format!(
+                "partition {id} has another history now: who follows it asks anew"
+            )))
+        }
     }
 
     /// Decides how the follower gets a partition, and begins to stream it if that is how.
@@ -364,7 +392,7 @@ impl<W: AsyncWrite + Unpin> Sender<'_, W> {
         };
         if let Some((id, resume, at_least)) = wanted {
             self.snapshot = None;
-            self.make_snapshot(id, resume, at_least);
+            self.make_snapshot(id, resume, at_least, self.check_history(id)?);
         }
         if let Some((id, resume, made)) = made {
             self.begin_snapshot(id, resume, made, out);
@@ -384,11 +412,11 @@ impl<W: AsyncWrite + Unpin> Sender<'_, W> {
     }
 
     /// Has a snapshot made while this goes on.
-    fn make_snapshot(&self, id: PartitionId, resume: Option<(u64, u64)>, at_least: Lsn) {
+    fn make_snapshot(&self, id: PartitionId, resume: Option<(u64, u64)>, at_least: Lsn, history: u64) {
         let (feed, news) = (Arc::clone(self.feed), Arc::clone(self.news));
         let (storage, snapshots) = (Arc::clone(&self.node.storage), Arc::clone(&self.node.snapshots));
         tokio::spawn(async move {
-            let made = snapshots.take(&*storage, id, resume.map(|(id, _)| id), at_least).await;
+            let made = snapshots.take(&*storage, id, resume.map(|(id, _)| id), at_least, history).await;
             feed.lock().made = Some((id, resume, made));
             news.notify_one();
         });

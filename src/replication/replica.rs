@@ -10,7 +10,7 @@ use super::catch_up::{Search, own_history};
 use super::storage::{Incoming, LostTail};
 use super::wire::{Batch, Frame, FrameReader, Message, Offer, Plan, VERSION, put_message, send};
 use super::{LinkError, LinkState, Node};
-use crate::base::ids::{Lsn, PartitionId, Point};
+use crate::base::ids::{Epoch, Lsn, PartitionId, Point};
 use crate::store::ApplyError;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
@@ -60,11 +60,11 @@ struct Outbox {
     is_changed: bool,
 }
 
-/// Follows a primary over `stream` for these partitions until the link ends.
+/// Follows a primary over `stream` for these partitions until the link ends: nobody of an older epoch than is given with each.
 pub async fn follow(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin,
     node: &Node,
-    partitions: &[PartitionId],
+    partitions: &[(PartitionId, Option<Epoch>)],
 ) -> Result<(), LinkError> {
     let (from, mut to) = tokio::io::split(stream);
     let mut reader = FrameReader::new(from);
@@ -77,13 +77,14 @@ pub async fn follow(
         node,
         outbox: &outbox,
         news: &news,
-        partitions: partitions.iter().map(|id| (*id, Following::Asked)).collect(),
+        epochs: partitions.iter().copied().collect(),
+        partitions: partitions.iter().map(|(id, _)| (*id, Following::Asked)).collect(),
         part: Vec::new(),
         awaits_snapshot: false,
     };
-    follower.ask(partitions);
+    follower.ask(&partitions.iter().map(|(id, _)| *id).collect::<Vec<_>>());
     tokio::select! {
-            biased;
+        biased;
         ended = follower.run(&mut reader) => ended,
         ended = acknowledge(to, node, &outbox, &news) => ended,
     }
@@ -155,6 +156,8 @@ struct Follower<'a> {
     outbox: &'a Mutex<Outbox>,
     news: &'a Notify,
     partitions: BTreeMap<PartitionId, Following>,
+    /// Of each partition the epoch that the primary's history must have reached. None of them: whoever was named is followed.
+    epochs: BTreeMap<PartitionId, Option<Epoch>>,
     /// The beginning of a long record.
     part: Vec<u8>,
     /// A snapshot was asked for and is not in its place yet: one at a time is what the disks can do.
@@ -194,7 +197,12 @@ impl Follower<'_> {
 
     /// Asks to follow these partitions from where this node stands.
     fn ask(&mut self, partitions: &[PartitionId]) {
-        let points = partitions.iter().map(|id| (*id, self.node.storage.point(*id))).collect();
+        let points = partitions.iter().map(|id| {
+            let (point, epoch) = (self.node.storage.point(*id), self.epochs.get(id).copied().flatten());
+            // What is here of a newer epoch than was told is not given up for an older one either.
+            (*id, point, epoch.map_or(Epoch(0), |epoch| epoch.max(point.epoch)))
+        });
+        let points = points.collect();
         partitions.iter().for_each(|id| _ = self.partitions.insert(*id, Following::Asked));
         self.say(Message::Follow(points));
         self.note_state();
@@ -223,7 +231,7 @@ impl Follower<'_> {
 
     async fn take_message(&mut self, message: Message) -> Result<(), LinkError> {
         match message {
-            Message::Heartbeat { position, .. } => {
+            Message::Heartbeat { position } => {
                 let now_ms = self.node.replication.now_ms();
                 self.node.replication.with_upstream(|upstream| upstream.primary_is_at(position, now_ms));
             }
@@ -265,14 +273,12 @@ impl Follower<'_> {
 
     async fn search_on(&mut self, id: PartitionId) -> Result<(), LinkError> {
         let Some(Following::Searching(search)) = self.partitions.get(&id) else { return Ok(()) };
-        match search.next() {
-            Some(lsn) => self.say(Message::AskChain(id, lsn)),
-            None => {
-                let common = search.outcome();
-                self.leave_history(id, common).await?;
-            }
+        if let Some(lsn) = search.next() {
+            self.say(Message::AskChain(id, lsn));
+            return Ok(());
         }
-        Ok(())
+        let common = search.outcome();
+        self.leave_history(id, common).await
     }
 
     /// Writes out what this node has behind the last common transaction, and asks for a snapshot in its place.
@@ -305,21 +311,10 @@ impl Follower<'_> {
     }
 
     async fn begin_snapshot(&mut self, offer: Offer, offset: u64) -> Result<(), LinkError> {
-        let (mut keeps_old, at_least) = match self.partitions.get(&offer.partition) {
-            Some(Following::Waiting { keeps_old, at_least }) if offer.point.lsn >= *at_least => {
-                (*keeps_old, *at_least)
-            }
+        let keeps_old = match self.partitions.get(&offer.partition) {
+            Some(Following::Waiting { keeps_old, at_least }) if offer.point.lsn >= *at_least => *keeps_old,
             _ => return Err(LinkError::Protocol("a snapshot that was not asked for".into())),
         };
-        let own = self.node.storage.point(offer.partition);
-        if !keeps_old && own.lsn > Lsn(0) && at_least == own.lsn && offer.point.epoch != own.epoch {
-            // What is here was the beginning of the history that the other side had when it was asked. It may follow somebody
-            // itself, and have another history since (simulation, seed 1000267).
-            let tail = LostTail { partition: offer.partition, common: None };
-            let lost = self.node.storage.report_lost(tail).await.map_err(LinkError::Storage)?;
-            self.node.replication.lost().note(&lost);
-            keeps_old = true;
-        }
         let incoming = self.node.storage.receive_snapshot(offer).await.map_err(LinkError::Storage)?;
         if incoming.offset() != offset {
             return Err(LinkError::Storage(format!(

@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 /// How long a snapshot is kept after it was last asked for: long enough for a link that broke, or a server that was started again.
-const KEPT: Duration = Duration::from_secs(120);
+const KEPT: Duration = Duration::from_mins(2);
 /// A snapshot that was made so long ago is given to followers that begin, too; older ones only to whom goes on with them.
 const SHARED: Duration = Duration::from_secs(10);
 /// Where numbers of readers of the journal begin that stand for a snapshot: links count from 1.
@@ -23,6 +23,8 @@ struct Kept {
     made: Instant,
     asked: Instant,
     pin: u64,
+    /// Of which history of the partition it is: see [`Storage::replacements`].
+    history: u64,
 }
 
 #[derive(Default)]
@@ -60,19 +62,20 @@ impl Snapshots {
     }
 
     /// The snapshot number `resume` of the partition if it is still there, or a new one, or one made a moment ago, of transaction
-    /// `at_least` or later: nobody goes back behind what he has of this history. While it is
-    /// made, others wait: one at a time is what the disk can do.
+    /// `at_least` or later: nobody goes back behind what he has of this history. It is of the partition's `history`, or an error is
+    /// given. While it is made, others wait: one at a time is what the disk can do.
     pub async fn take(
         &self,
         storage: &dyn Storage,
         partition: PartitionId,
         resume: Option<u64>,
         at_least: Lsn,
+        history: u64,
     ) -> Result<Arc<dyn Outgoing>, String> {
         let mut all = self.all.lock().await;
         if let Some(known) = all.kept.get_mut(&partition) {
             let is_resumed = resume == Some(known.snapshot.offer().id);
-            let is_enough = known.snapshot.offer().point.lsn >= at_least;
+            let is_enough = known.snapshot.offer().point.lsn >= at_least && known.history == history;
             if is_enough && (is_resumed || known.made.elapsed() < self.shared_for) {
                 known.asked = Instant::now();
                 return Ok(Arc::clone(&known.snapshot));
@@ -85,12 +88,15 @@ impl Snapshots {
         // What is committed while it is made must still be there when it has arrived.
         let written = *storage.written().borrow(); // whoever tells a new position waits for the end of a borrow
         storage.pin(pin, Some(written));
-        let made = storage.take_snapshot(partition).await;
+        let mut made = storage.take_snapshot(partition).await;
+        if storage.replacements(partition) != history {
+            made = Err("another history took its place meanwhile".into());
+        }
         match &made {
             Ok(snapshot) => {
                 storage.pin(pin, Some(snapshot.position()));
                 let (snapshot, now) = (Arc::clone(snapshot), Instant::now());
-                all.kept.insert(partition, Kept { snapshot, made: now, asked: now, pin });
+                all.kept.insert(partition, Kept { snapshot, made: now, asked: now, pin, history });
             }
             Err(_) => storage.pin(pin, None),
         }

@@ -107,7 +107,11 @@ pub trait Storage: Send + Sync + 'static {
     /// Writes the journal up to `position`, so that the end of the process loses none of it.
     async fn flush(&self, position: u64) -> Result<(), String>;
 
-    /// Makes a snapshot of a partition, or gives one that was made a moment ago.
+    /// How often since the start a snapshot took the place of the partition's history: while it is the same, so is the history, but
+    /// for what was added.
+    fn replacements(&self, partition: PartitionId) -> u64;
+
+    /// Makes a snapshot of a partition.
     async fn take_snapshot(&self, partition: PartitionId) -> Result<Arc<dyn Outgoing>, String>;
 
     /// Begins to receive a snapshot, or goes on with it.
@@ -118,7 +122,4 @@ pub trait Storage: Send + Sync + 'static {
 
     /// Writes out what this node alone has, before a snapshot takes its place. The partition takes no changes meanwhile.
     async fn report_lost(&self, tail: LostTail) -> Result<Lost, String>;
-
-    /// Milliseconds since 1970.
-    fn wall_clock_ms(&self) -> i64;
 }

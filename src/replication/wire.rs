@@ -12,7 +12,7 @@
 //! ends the link. Frames of any kind are bounded, so a peer cannot make this node reserve more than a frame. The stream below
 //! may be anything that carries bytes in order: a socket, TLS, the simulation.
 
-use crate::base::ids::{Lsn, PartitionId, Point};
+use crate::base::ids::{Epoch, Lsn, PartitionId, Point};
 use bytes::{Buf, BytesMut};
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -80,8 +80,9 @@ pub enum Message {
     Hello(Hello),
     /// The link cannot be: why, in words.
     Refused(String),
-    /// From a follower: it wants these partitions from these points on.
-    Follow(Vec<(PartitionId, Point)>),
+    /// From a follower: it wants these partitions from these points on, once the other side's history is of this epoch or a newer
+    /// one: before that it may lack what the follower has.
+    Follow(Vec<(PartitionId, Point, Epoch)>),
     /// To a follower: how it gets there.
     Plan(PartitionId, Plan),
     /// From a follower: which chain a transaction of this partition has.
@@ -105,12 +106,10 @@ pub enum Message {
         /// Bytes.
         consumed: u64,
     },
-    /// To a follower: where the primary's journal ends, and the primary's wall clock.
+    /// To a follower: where the primary's journal ends.
     Heartbeat {
         /// Up to which all is written.
         position: u64,
-        /// Milliseconds since 1970.
-        time_ms: i64,
     },
 }
 
@@ -330,12 +329,12 @@ mod tests {
         vec![
             Message::Hello(hello),
             Message::Refused("no".into()),
-            Message::Follow(vec![(PartitionId(3), point)]),
+            Message::Follow(vec![(PartitionId(3), point, Epoch(2))]),
             Message::Plan(PartitionId(3), Plan::OtherHistory),
             Message::Chain(PartitionId(1), Lsn(2), None),
             Message::WantSnapshot(PartitionId(1), Some((2, 3)), Lsn(4)),
             Message::Ack { journaled: 1, synced: 2, consumed: 3 },
-            Message::Heartbeat { position: 1, time_ms: -1 },
+            Message::Heartbeat { position: 1 },
         ]
     }
 

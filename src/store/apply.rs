@@ -2,8 +2,6 @@
 
 use super::journal::{self, CursorError, JournalError, Place, Section, SectionHead};
 use super::partition::Partition;
-use super::partition::Prior;
-use super::record::Operation;
 use super::{Interrupt, PartitionSet, Refusal, Store, journal::Cursor};
 use crate::base::ids::{Epoch, Lsn, PartitionId, Point};
 use parking_lot::MutexGuard;
@@ -42,8 +40,9 @@ impl Store {
             return Err(ApplyError::Malformed);
         }
         let set = PartitionSet::of(ids.collect());
-        for attempt in 0_u32.. {
-            let interrupt = match self.try_apply(&set, &sections, payload, attempt >= FETCHES_MAX)? {
+        let mut attempts = 0;
+        loop {
+            let interrupt = match self.try_apply(&set, &sections, payload, attempts >= FETCHES_MAX)? {
                 Ok(position) => return Ok(position),
                 Err(interrupt) => interrupt,
             };
@@ -52,8 +51,8 @@ impl Store {
                 Interrupt::Room(room) => self.make_room(room).map_err(ApplyError::Refused)?,
                 other => return Err(storage(other)),
             }
+            attempts += 1;
         }
-        unreachable!("the loop has no other end")
     }
 
     fn try_apply(
@@ -99,24 +98,19 @@ impl Store {
         if let Err(interrupt) = self.admit_record(guards, &new, payload.len()) {
             return Ok(Err(interrupt));
         }
-        let before = self.journal.as_ref().map_or(0, journal::Journal::appended);
-        let second = self.clock_s.load(Ordering::Relaxed);
+        let since = (self.journal_end(), self.clock_s.load(Ordering::Relaxed));
         let is_whole = new.len() == sections.len();
-        let encode = |out: &mut Vec<u8>| {
-            if is_whole { out.extend_from_slice(payload) } else { put_sections(out, &new) }
-        };
-        let position = match &self.journal {
-            Some(journal) => journal.append(encode),
-            None => self.record(encode),
-        };
+        let position = self.append(|out| {
+            if is_whole {
+                out.extend_from_slice(payload);
+            } else {
+                journal::put_sections(out, new.iter().copied());
+            }
+        });
         for section in new {
             let guard = guard_of(guards, section.head.partition);
-            guard.dirty_since.get_or_insert((before, second));
-            (guard.lsn, guard.epoch, guard.chain) = (section.head.lsn, section.head.epoch, section.chain);
-            for operation in &section.operations {
-                let prior = prior_of(guard, operation).expect("what it replaces was read before");
-                guard.apply(operation.clone(), prior, self.access_clock().fresh());
-            }
+            let applied = guard.apply_section(section, since, self.access_clock().fresh());
+            applied.expect("what it replaces was read before");
             self.note_bytes(guard);
         }
         Ok(Ok(position))
@@ -131,7 +125,7 @@ impl Store {
     ) -> Result<(), Interrupt> {
         for section in sections {
             let guard = guard_of(guards, section.head.partition);
-            section.operations.iter().try_for_each(|operation| prior_of(guard, operation).map(|_| ()))?;
+            section.operations.iter().try_for_each(|operation| guard.prior_of(operation).map(|_| ()))?;
         }
         // Whether it makes the data grow was decided by the primary; what it removes comes in the same stream.
         self.admit(bytes as u64 + 16, true).or_else(|_| self.admit(bytes as u64 + 16, false))
@@ -169,15 +163,11 @@ impl Store {
             previous: before.chain,
             time_ms,
         };
-        let start = self.journal.as_ref().map_or(0, journal::Journal::appended);
-        let encode = |out: &mut Vec<u8>| {
+        let start = self.journal_end();
+        let position = self.append(|out| {
             journal::put_number(out, 1);
             guard.chain = journal::encode_section(out, &head, [].iter());
-        };
-        let position = match &self.journal {
-            Some(journal) => journal.append(encode),
-            None => self.record(encode),
-        };
+        });
         guard.dirty_since.get_or_insert((start, self.clock_s.load(Ordering::Relaxed)));
         (guard.lsn, guard.epoch) = (head.lsn, epoch);
         Ok(position)
@@ -202,6 +192,12 @@ impl Store {
     /// What the journal has of the partition before this position is of another history: a snapshot replaced it.
     pub fn history_start(&self, id: PartitionId) -> u64 {
         self.partitions[usize::from(id.0)].lock().history_start
+    }
+
+    /// How often since the start a snapshot took the place of the partition's history: while it is the same, so is the history, but
+    /// for what was added.
+    pub fn replacements(&self, id: PartitionId) -> u64 {
+        self.partitions[usize::from(id.0)].lock().replacements
     }
 
     /// The physical ids of the databases, by number: what the keys of a partition's rows begin with.
@@ -253,21 +249,6 @@ fn storage(interrupt: Interrupt) -> ApplyError {
 fn guard_of<'a>(guards: &'a mut [MutexGuard<'_, Partition>], id: PartitionId) -> &'a mut Partition {
     let index = guards.binary_search_by_key(&id, |guard| guard.id);
     &mut guards[index.expect("every partition of a record was locked")]
-}
-
-/// What the row of an operation replaces.
-fn prior_of(partition: &mut Partition, operation: &Operation) -> Result<Option<Prior>, Interrupt> {
-    match operation {
-        Operation::Key(row) => super::recovery::prior_of(partition, row),
-        _ => Ok(None),
-    }
-}
-
-fn put_sections(out: &mut Vec<u8>, sections: &[&Section]) {
-    journal::put_number(out, sections.len() as u64);
-    for section in sections {
-        journal::encode_section(out, &section.head, section.operations.iter());
-    }
 }
 
 #[cfg(test)]

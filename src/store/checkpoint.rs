@@ -139,7 +139,7 @@ impl Store {
             saved_lsn: partition.saved_lsn,
         };
         // With the lock held, all that the partition has committed is before this, and all that it will commit is not.
-        let position = self.journal.as_ref().map_or(0, super::journal::Journal::appended);
+        let position = self.journal_end();
         let generation = partition.generation;
         partition.generation += 1;
         partition.frozen = Some(generation);

@@ -41,6 +41,7 @@ impl Store {
             new.apply(operation, None, self.access_clock().fresh());
         }
         new.emptied.clear();
+        new.replacements = partition.replacements + 1;
         std::mem::swap(&mut partition.watches, &mut new.watches);
         for number in 0..new.databases.len() as u16 {
             new.watches.names(number).iter().for_each(|name| new.watches.changed(number, name));

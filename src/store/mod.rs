@@ -210,7 +210,7 @@ impl Store {
         }
         let store = Store::with(opened.partitions, options);
         let writing = opened.environments.iter().map(|_| Mutex::default()).collect();
-        let snapshots = snapshot::Snapshots::new(folder, store.partition_count());
+        let snapshots = snapshot::Snapshots::new(folder);
         let store = Store {
             environments: opened.environments.into_iter().map(ArcSwap::from).collect(),
             writing,
@@ -585,7 +585,7 @@ impl Store {
 
     /// Says that the partition's rows are no longer what its history led to. The next checkpoint keeps that.
     fn break_history(&self, id: PartitionId) {
-        let position = self.journal.as_ref().map_or(0, Journal::appended);
+        let position = self.journal_end();
         let mut partition = self.partitions[usize::from(id.0)].lock();
         partition.chain = rand::random();
         partition.dirty_since.get_or_insert((position, 0));
@@ -668,14 +668,14 @@ impl Store {
     fn journal_append(&self, guards: &mut [MutexGuard<'_, Partition>], time_ms: i64) -> u64 {
         let changed = |guard: &MutexGuard<'_, Partition>| !guard.staged.is_empty();
         let second = self.clock_s.load(Ordering::Relaxed);
-        let before = self.journal.as_ref().map_or(0, Journal::appended);
+        let before = self.journal_end();
         let mut count = 0;
         for guard in guards.iter_mut().filter(|guard| changed(guard)) {
             guard.lsn.0 += 1;
             guard.dirty_since.get_or_insert((before, second));
             count += 1;
         }
-        let encode = |out: &mut Vec<u8>| {
+        self.append(|out| {
             journal::put_number(out, count);
             for guard in guards.iter_mut().filter(|guard| changed(guard)) {
                 let head = SectionHead {
@@ -688,7 +688,12 @@ impl Store {
                 let operations = guard.staged.iter().map(|staged| &staged.operation);
                 guard.chain = journal::encode_section(out, &head, operations);
             }
-        };
+        })
+    }
+
+    /// Journals the record whose payload `encode` writes. Returns the position behind it.
+    #[inline]
+    fn append(&self, encode: impl FnOnce(&mut Vec<u8>)) -> u64 {
         match &self.journal {
             Some(journal) => journal.append(encode),
             None => self.record(encode),
@@ -700,6 +705,12 @@ impl Store {
         let mut payload = Vec::new();
         encode(&mut payload);
         self.recorder.as_ref().map_or(1, |recorder| recorder(&payload))
+    }
+
+    /// Position behind the last record of the journal; 0 without one.
+    #[inline]
+    fn journal_end(&self) -> u64 {
+        self.journal.as_ref().map_or(0, Journal::appended)
     }
 
     /// Publishes a partition's stored bytes after a commit.

@@ -6,6 +6,7 @@
 //! - staged operations belong to the transaction that holds the lock; there are none when it is released.
 
 use super::deadlines::Deadlines;
+use super::journal::Section;
 use super::record::Operation;
 use super::recovery::FIRST_NEW_DATABASE_ID;
 use super::row::{self, Entry, Kind};
@@ -82,6 +83,8 @@ pub struct Partition {
     pub journal_start: u64,
     /// What this node's journal has of the partition before this position is of another history: a snapshot replaced it.
     pub history_start: u64,
+    /// How often since the start another history took the place of its own.
+    pub replacements: u64,
     /// The last one that a checkpoint took which was made to save changes, and not to be rid of what was flushed.
     pub saved_lsn: Lsn,
     /// Databases by number.
@@ -149,6 +152,7 @@ impl Partition {
             is_primary,
             guarded,
             fetches,
+            replacements,
             id: _,
             epoch: _,
             lsn: _,
@@ -177,6 +181,7 @@ impl Partition {
         } = &mut old;
         std::mem::swap(&mut self.watches, watches);
         (self.is_primary, self.guarded, self.fetches) = (*is_primary, *guarded, *fetches);
+        self.replacements = *replacements + 1;
         // Whoever reads the old tree without the lock sees by `clean` that what was found is not to be kept.
         (self.clean, self.generation) = (generation, generation + 1);
         self.watches.all_changed();
@@ -315,6 +320,36 @@ impl Partition {
         let database = self.databases.iter_mut().find(|database| database.id == id)?;
         let cell = database.rows.find(row.head().hash, row::name_of(row))?;
         (!row::is_deletion(&cell.row)).then_some(cell.access)
+    }
+
+    /// Applies this partition's part of a journaled transaction, which must continue its history: recovery and replicas alike.
+    /// What its rows replace is looked up as it goes. `since` is what [`Partition::dirty_since`] becomes if nothing was dirty.
+    pub fn apply_section(
+        &mut self,
+        section: &Section,
+        since: (u64, u32),
+        access: u32,
+    ) -> Result<(), Interrupt> {
+        let head = section.head;
+        (self.lsn, self.epoch, self.chain) = (head.lsn, head.epoch, section.chain);
+        self.dirty_since.get_or_insert(since);
+        for operation in &section.operations {
+            let prior = self.prior_of(operation)?;
+            self.apply(operation.clone(), prior, access);
+        }
+        Ok(())
+    }
+
+    /// What the row of an operation replaces, as things stand.
+    pub fn prior_of(&mut self, operation: &Operation) -> Result<Option<Prior>, Interrupt> {
+        let Operation::Key(made) = operation else { return Ok(None) };
+        let (id, slot, position) = row::position_of(made.key());
+        let Some(index) = self.databases.iter().position(|database| database.id == id) else {
+            return Ok(None);
+        };
+        let prefix = |id| row::key_prefix(id, slot, position);
+        let row = self.key_row(index, made.head().hash, row::name_of(made), prefix, |_| ())?;
+        Ok(row.as_ref().and_then(Prior::of))
     }
 
     /// Applies one operation of a committed transaction. `prior` is what a key row replaces.

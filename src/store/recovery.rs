@@ -11,10 +11,8 @@
 //! A power loss during the very first start leaves a folder that the next one makes anew: what is named has been synced before.
 
 use super::journal::{self, JournalError, Record, Recovered, Section};
-use super::partition::{Database, Partition, Prior};
-use super::record::Operation;
+use super::partition::{Database, Partition};
 use super::repair::Report;
-use super::row;
 use super::tree::{self, Environment, Tree, TreeError, WHAT_TO_DO};
 use super::{Interrupt, deadlines, snapshot, table, watch};
 use crate::base::crash_point;
@@ -228,7 +226,7 @@ fn replay_share(
             let id = section.head.partition;
             if id.0 as usize % count == number {
                 let partition = share.get_mut(id.0 as usize / count).ok_or_else(|| unknown_partition(id))?;
-                replayed += u64::from(replay(partition, position, section)?);
+                replayed += u64::from(replay(partition, position, &section)?);
             }
         }
     }
@@ -250,6 +248,7 @@ pub fn empty_partition(id: PartitionId, databases: u16, tree: Tree) -> Partition
         chain: 0,
         journal_start: 0,
         history_start: 0,
+        replacements: 0,
         saved_lsn: Lsn(0),
         databases: (0..u32::from(databases)).map(Database::new).collect(),
         bytes: 0,
@@ -301,7 +300,7 @@ pub fn open_partition(
 }
 
 /// Applies one partition's part of a journaled transaction, unless its tree knows it. Returns whether it did.
-fn replay(partition: &mut Partition, position: u64, section: Section) -> Result<bool, JournalError> {
+fn replay(partition: &mut Partition, position: u64, section: &Section) -> Result<bool, JournalError> {
     let head = section.head;
     if head.lsn <= partition.lsn || position < partition.journal_start {
         return Ok(false);
@@ -309,15 +308,7 @@ fn replay(partition: &mut Partition, position: u64, section: Section) -> Result<
     if head.lsn.0 != partition.lsn.0 + 1 || head.previous != partition.chain {
         return Err(JournalError(lacks_transactions(partition, head.lsn).0));
     }
-    (partition.lsn, partition.epoch, partition.chain) = (head.lsn, head.epoch, section.chain);
-    partition.dirty_since.get_or_insert((position, 0));
-    for operation in section.operations {
-        let prior = match &operation {
-            Operation::Key(row) => prior_of(partition, row)?,
-            _ => None,
-        };
-        partition.apply(operation, prior, 0);
-    }
+    partition.apply_section(section, (position, 0), 0)?;
     Ok(true)
 }
 
@@ -327,20 +318,6 @@ fn lacks_transactions(partition: &Partition, next: Lsn) -> OpenError {
          missing, or the end of the tree's checksums is damaged. {WHAT_TO_DO}",
         partition.id, partition.lsn
     ))
-}
-
-/// What a key row replaces.
-pub fn prior_of(
-    partition: &mut Partition,
-    made: &crate::base::blob::Blob,
-) -> Result<Option<Prior>, Interrupt> {
-    let (id, slot, position) = row::position_of(made.key());
-    let Some(index) = partition.databases.iter().position(|database| database.id == id) else {
-        return Ok(None);
-    };
-    let name = row::name_of(made);
-    let prefix = |id| row::key_prefix(id, slot, position);
-    Ok(partition.key_row(index, made.head().hash, name, prefix, |_| ())?.as_ref().and_then(Prior::of))
 }
 
 pub fn open_manifest(folder: &Path, partitions: u16) -> Result<Manifest, OpenError> {

@@ -318,12 +318,7 @@ fn repair_journal(
             *lsn = (*lsn).max(section.head.lsn);
         }
         kept += 1;
-        new.append(|out| {
-            journal::put_number(out, sections.len() as u64);
-            for section in &sections {
-                journal::encode_section(out, &section.head, section.operations.iter());
-            }
-        });
+        new.append(|out| journal::put_sections(out, sections.iter()));
     }
     new.sync_to(new.appended())?;
     drop(new);

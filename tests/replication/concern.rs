@@ -60,3 +60,25 @@ fn a_write_without_replicas_is_refused_before_it_is_made() {
     assert_eq!(reply, "-NOREPLICAS Not enough good replicas to write.");
     client.check(&[("GET key", "nil"), ("CLIENT WRITE-CONCERN local", "OK"), ("SET key x", "OK")]);
 }
+
+#[test]
+fn a_write_waits_for_the_replica_and_so_does_whoever_sees_it() {
+    let primary = server(&["--write-concern", "majority", "--write-concern-timeout", "400"]);
+    let mut client = primary.connect();
+    assert_eq!(client.line("SET key 0"), "-NOREPLICAS Not enough good replicas to write.");
+    let replica = replica_of(&primary, &[]);
+    await_link(&replica);
+    await_that("the replica is in step", || client.line("SET key 1") == "OK");
+    assert_eq!(replica.connect().line("GET key"), "\"1\"", "what is acknowledged is there");
+    client.check(&[("WAIT 1 0", ":1"), ("WAITAOF 0 1 0", "[:1 :1]")]);
+
+    hold(&replica);
+    let mut reader = primary.connect();
+    assert!(client.line("SET key 2").starts_with("-UNCONFIRMED The change is stored here"));
+    assert!(reader.line("GET key").starts_with("-UNCONFIRMED The data was changed"));
+    reader.check(&[("CLIENT WRITE-CONCERN", "\"majority\""), ("CLIENT WRITE-CONCERN local", "OK")]);
+    assert_eq!(client.line("WAIT 1 100"), ":0");
+    replica.signal(Signal::CONT);
+    await_that("the replica has it", || reader.line("GET key") == "\"2\"");
+    await_that("the replica shows it", || replica.connect().line("GET key") == "\"2\"");
+}

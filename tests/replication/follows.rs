@@ -1,7 +1,8 @@
 //! What is written at the primary is soon at the replica.
 
-use crate::pair::{await_equal, await_link, await_that, info, replica_of, server, sets};
+use crate::pair::{await_equal, await_link, await_that, hold, info, replica_of, server, sets};
 use crate::support::words;
+use rustix::process::Signal;
 
 #[test]
 fn everything_that_can_be_written_arrives() {
@@ -118,4 +119,24 @@ fn wait_counts_replicas_that_have_the_write() {
     client.check(&[("SET key x", "OK"), ("WAIT 2 60000", ":2")]);
     replicas.iter().for_each(|replica| assert_eq!(replica.connect().line("GET key"), "\"x\""));
     client.check(&[("SET key y", "OK"), ("WAITAOF 1 2 60000", "[:1 :2]"), ("WAIT 3 1", ":2")]);
+}
+
+#[test]
+fn a_replica_refuses_reads_of_data_that_may_be_too_old() {
+    let primary = server(&[]);
+    let replica = replica_of(&primary, &["--replica-reads", "max-lag=5000"]);
+    await_link(&replica);
+    let mut reader = replica.connect();
+    primary.connect().check(&[("SET key 1", "OK"), ("WAIT 1 0", ":1")]);
+    await_that("its age is known", || reader.line("GET key") == "\"1\"");
+    reader.check(&[("CONFIG SET replica-reads max-lag=300", "OK")]);
+    hold(&primary);
+    await_that("it may be too old", || {
+        reader.line("GET key")
+            == "-MASTERDOWN This replica may lack changes that are older than replica-reads allows."
+    });
+    primary.signal(Signal::CONT);
+    await_that("its age is known again", || reader.line("GET key") == "\"1\"");
+    reader.check(&[("CONFIG SET replica-reads primary", "OK")]);
+    assert!(reader.line("GET key").starts_with("-MASTERDOWN This replica answers no reads"));
 }

@@ -9,6 +9,5 @@ mod away;
 mod concern;
 mod diverged;
 mod follows;
-mod levels;
 mod pair;
 mod snapshots;

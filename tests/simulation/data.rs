@@ -319,6 +319,10 @@ impl Storage for Data {
         self.write_up_to(position)
     }
 
+    fn replacements(&self, partition: PartitionId) -> u64 {
+        self.store.replacements(partition)
+    }
+
     async fn take_snapshot(&self, partition: PartitionId) -> Result<Arc<dyn Outgoing>, String> {
         self.work().await;
         self.sync_all();
@@ -372,10 +376,6 @@ impl Storage for Data {
             missing,
             is_new: true,
         })
-    }
-
-    fn wall_clock_ms(&self) -> i64 {
-        self.witness.wall_clock_ms()
     }
 }
 

@@ -18,6 +18,7 @@ mod node;
 mod plant;
 mod prefix;
 mod quiet;
+mod replaced;
 mod scenario;
 mod witness;
 mod world;

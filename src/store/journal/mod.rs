@@ -33,7 +33,7 @@ pub use cursor::{Cursor, CursorError, Place};
 pub use reader::{Record, Recovered, read_all};
 pub use record::{
     Section, SectionHead, decode_mark, decode_payload, decode_section_bytes, encode_section, put_mark,
-    put_number, visit_sections,
+    put_number, put_sections, visit_sections,
 };
 pub use salvage::salvage;
 pub use writer::{Journal, RECORD_MAX, SyncMode};

@@ -95,6 +95,14 @@ fn put_row(out: &mut Vec<u8>, row: &Blob, put: u8, delete: u8) {
     out.extend_from_slice(row.bytes());
 }
 
+/// Appends the payload of a record with these sections.
+pub fn put_sections<'a>(out: &mut Vec<u8>, sections: impl ExactSizeIterator<Item = &'a Section>) {
+    put_number(out, sections.len() as u64);
+    for section in sections {
+        encode_section(out, &section.head, section.operations.iter());
+    }
+}
+
 /// Appends a number as LEB128.
 #[inline]
 pub fn put_number(out: &mut Vec<u8>, mut number: u64) {

@@ -92,18 +92,15 @@ impl From<TreeError> for SnapshotError {
 pub(super) struct Snapshots {
     /// The data folder; none for a store in memory only.
     folder: Option<PathBuf>,
-    /// The last one taken of each partition. Held while one is taken.
-    taken: Vec<Mutex<Option<take::Taken>>>,
     /// Partitions that receive one.
     receiving: Arc<Mutex<BTreeSet<PartitionId>>>,
     removals: Removals,
 }
 
 impl Snapshots {
-    /// Of a store of so many partitions in a data folder.
-    pub fn new(folder: &Path, partitions: u16) -> Snapshots {
-        let taken = (0..partitions).map(|_| Mutex::default()).collect();
-        Snapshots { folder: Some(folder.to_path_buf()), taken, ..Snapshots::default() }
+    /// Of a store in a data folder.
+    pub fn new(folder: &Path) -> Snapshots {
+        Snapshots { folder: Some(folder.to_path_buf()), ..Snapshots::default() }
     }
 
     fn folder(&self) -> Result<&Path, SnapshotError> {

@@ -105,13 +105,6 @@ impl Store {
         Some((offer, synced))
     }
 
-    /// Removes what came of a snapshot, if one was begun and is not being received.
-    pub fn forget_snapshot(&self, partition: PartitionId) -> Result<(), SnapshotError> {
-        let _claim = self.claim(partition)?;
-        let folder = self.incoming_folder(partition)?;
-        if folder.exists() { give_up(&folder) } else { Ok(()) }
-    }
-
     fn incoming_folder(&self, partition: PartitionId) -> Result<PathBuf, SnapshotError> {
         Ok(self.snapshots.folder()?.join("incoming").join(partition.to_string()))
     }

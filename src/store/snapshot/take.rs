@@ -3,16 +3,12 @@
 use super::{SnapshotError, SnapshotOffer, failed};
 use crate::base::crash_point;
 use crate::base::ids::{PartitionId, Point};
-use crate::store::journal::Journal;
 use crate::store::{Store, room};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
-
-/// Who asks so soon after another gets the same snapshot, if somebody still has it.
-const SHARED_FOR: Duration = Duration::from_secs(30);
+use std::sync::Arc;
+use std::time::Instant;
 
 /// A partition's tree as of a checkpoint, in a file of its own. The file is removed when nobody has it any more.
 #[derive(Clone, Debug)]
@@ -62,27 +58,6 @@ impl Drop for SnapshotFile {
     }
 }
 
-/// The last snapshot of a partition, as long as somebody has it.
-pub struct Taken {
-    at: Instant,
-    file: Weak<SnapshotFile>,
-    snapshot: SnapshotOffer,
-    position: u64,
-}
-
-impl Taken {
-    fn of(snapshot: &Snapshot) -> Taken {
-        let file = Arc::downgrade(&snapshot.file);
-        Taken { at: Instant::now(), file, snapshot: snapshot.offer(), position: snapshot.position }
-    }
-
-    fn get(&self) -> Option<Snapshot> {
-        let SnapshotOffer { id, partition, point, bytes, checksum } = self.snapshot;
-        let file = self.file.upgrade()?;
-        Some(Snapshot { id, partition, point, position: self.position, bytes, checksum, file })
-    }
-}
-
 impl Store {
     /// Takes a snapshot of a partition: checkpoints it, and copies the tree. Blocks for as long as the disk needs to read and write
     /// it, while others go on. Who wants the tail behind it pins the journal before.
@@ -91,11 +66,6 @@ impl Store {
     /// The disk has no room, or the tree is damaged, or cannot be checkpointed.
     pub fn take_snapshot(&self, id: PartitionId) -> Result<Snapshot, SnapshotError> {
         let folder = self.snapshots.folder()?.join("snapshots");
-        let mut taken = self.snapshots.taken[usize::from(id.0)].lock(); // one at a time
-        let recent = taken.as_ref().filter(|taken| taken.at.elapsed() < SHARED_FOR);
-        if let Some(snapshot) = recent.and_then(Taken::get) {
-            return Ok(snapshot);
-        }
         std::fs::create_dir_all(&folder).map_err(|error| failed("create", &folder, &error))?;
         self.mark_if_new(id);
         self.checkpoint_and_note(id, true)?;
@@ -114,21 +84,12 @@ impl Store {
         crash_point::pass("snapshot-copied");
         let (bytes, checksum) = (copied.bytes, copied.checksum);
         tracing::info!("snapshot of partition {id}: {bytes} bytes in {:?}", begun.elapsed());
-        let snapshot = Snapshot { id: number, partition: id, point, position, bytes, checksum, file };
-        *taken = Some(Taken::of(&snapshot));
-        Ok(snapshot)
-    }
-
-    /// The snapshot with this number, if it was the last one taken of the partition and somebody still has it: an interrupted
-    /// transfer can go on.
-    pub fn snapshot(&self, partition: PartitionId, id: u64) -> Option<Snapshot> {
-        let taken = self.snapshots.taken.get(usize::from(partition.0))?.lock();
-        taken.as_ref().filter(|taken| taken.snapshot.id == id)?.get()
+        Ok(Snapshot { id: number, partition: id, point, position, bytes, checksum, file })
     }
 
     /// A tree without a state gets one with the next checkpoint.
     fn mark_if_new(&self, id: PartitionId) {
-        let position = self.journal.as_ref().map_or(0, Journal::appended);
+        let position = self.journal_end();
         let mut partition = self.partitions[usize::from(id.0)].lock();
         if partition.lsn.0 == 0 {
             partition.dirty_since.get_or_insert((position, 0));
@@ -146,7 +107,7 @@ impl Store {
         let partition = self.partitions[index].lock();
         // Without a change since, the tree has all of the partition that the journal has, and not only what it had back then.
         let is_clean = partition.dirty_since.is_none();
-        let end = self.journal.as_ref().map_or(0, Journal::appended);
+        let end = self.journal_end();
         Ok((pinned, state.point, if is_clean { end } else { state.position }))
     }
 }
