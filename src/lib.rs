@@ -4,6 +4,7 @@
 
 pub mod base;
 pub mod cli;
+pub mod cluster;
 pub mod commands;
 pub mod config;
 pub mod interop;

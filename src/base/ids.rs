@@ -77,6 +77,38 @@ impl Uid {
     }
 }
 
+/// Names a node: made with its data folder, and kept with it wherever it moves. As text 40 hexadecimal digits, as in Redis Cluster.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NodeId(pub [u8; 20]);
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0[..4].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl std::str::FromStr for NodeId {
+    type Err = ();
+
+    /// Of 40 hexadecimal digits.
+    fn from_str(text: &str) -> Result<NodeId, ()> {
+        let mut bytes = [0; 20];
+        if text.len() != 2 * bytes.len() || !text.is_ascii() {
+            return Err(());
+        }
+        for (byte, at) in bytes.iter_mut().zip((0..).step_by(2)) {
+            *byte = u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| ())?;
+        }
+        Ok(NodeId(bytes))
+    }
+}
+
 impl fmt::Display for PartitionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:04}", self.0)
@@ -92,6 +124,15 @@ impl fmt::Display for Lsn {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_is_named_by_40_digits() {
+        let text = "00ff102030405060708090a0b0c0d0e0f0a1b2c3";
+        assert_eq!(text.parse::<NodeId>().map(|node| node.to_string()), Ok(text.to_owned()));
+        for wrong in ["", &text[1..], &text.replace('f', "g"), &text.replace("00", "+0")] {
+            assert_eq!(wrong.parse::<NodeId>(), Err(()), "{wrong}");
+        }
+    }
 
     #[test]
     fn first_slot_is_the_smallest_slot_of_its_partition() {

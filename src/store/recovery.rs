@@ -16,7 +16,7 @@ use super::repair::Report;
 use super::tree::{self, Environment, Tree, TreeError, WHAT_TO_DO};
 use super::{Interrupt, deadlines, snapshot, table, watch};
 use crate::base::crash_point;
-use crate::base::ids::{Epoch, Lsn, PartitionId};
+use crate::base::ids::{Epoch, Lsn, NodeId, PartitionId};
 use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{File, OpenOptions};
@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 /// The version of the data folder this program writes.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 /// How the line of `node.toml` begins that checks the others.
 const CHECK: &str = "check = ";
 /// Threads that apply the journal at most.
@@ -380,7 +380,7 @@ pub fn repair_manifest(folder: &Path, partitions: u16, report: Report) -> Result
         return Ok(());
     }
     let id = text.lines().find_map(|line| line.strip_prefix("node = \"")?.strip_suffix('"'));
-    let id = id.filter(|id| id.len() == NODE_ID_LEN && id.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let id = id.filter(|id| id.parse::<NodeId>().is_ok());
     let node = id.map_or_else(new_node_id, str::to_owned);
     std::fs::write(&path, manifest_text(partitions, &node))
         .map_err(|error| failed("write", &path, &error))?;
@@ -388,11 +388,8 @@ pub fn repair_manifest(folder: &Path, partitions: u16, report: Report) -> Result
     Ok(())
 }
 
-/// Hexadecimal digits of a node's id.
-const NODE_ID_LEN: usize = 20;
-
 fn new_node_id() -> String {
-    format!("{:016x}{:04x}", rand::random::<u64>(), rand::random::<u16>())
+    NodeId(rand::random()).to_string()
 }
 
 fn manifest_text(partitions: u16, node: &str) -> String {
