@@ -5,6 +5,7 @@ mod confirmation;
 pub mod connection;
 #[cfg(test)]
 mod connection_tests;
+pub mod control_file;
 pub mod dispatch;
 pub mod housekeeping;
 pub mod listener;

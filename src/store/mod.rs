@@ -48,7 +48,7 @@ pub use snapshot::{IncomingSnapshot, Snapshot, SnapshotError, SnapshotOffer};
 pub use transaction::{
     AccessClock, ItemChange, Key, PartitionSet, Savepoint, ScanPosition, Transaction, View, items_after,
 };
-pub use tree::TreeError;
+pub use tree::{ControlChange, ControlFile, TreeError};
 pub use watch::WatchFlag;
 
 use crate::base::clock::unix_ms;

@@ -1,5 +1,7 @@
 //! The control plane: one [`ClusterMap`], changed by commands that a quorum of voters has.
 
+pub mod shelf;
+
 use super::map::{Address, ClusterMap, Command, Outcome};
 use crate::base::ids::NodeId;
 use async_trait::async_trait;

@@ -20,12 +20,14 @@
 
 mod batch;
 mod checksums;
+mod control;
 mod copy;
 mod page;
 mod salvage;
 
 pub use batch::{Batch, State};
 pub use checksums::WHAT_TO_DO;
+pub use control::{ControlChange, ControlFile};
 pub use copy::{Copied, Pinned, Scanned, scan};
 pub use salvage::Salvage;
 
