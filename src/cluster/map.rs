@@ -3,7 +3,7 @@
 
 use crate::base::ids::{Epoch, Lsn, NodeId, PartitionId};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Failovers that are remembered.
 const FAILOVERS_MAX: usize = 128;
@@ -39,17 +39,41 @@ pub struct Member {
 pub struct Place {
     /// Who answers; none until the first promotion.
     pub primary: Option<NodeId>,
+    /// The process of it that was promoted: another one of the same node may have lost something with the power, and needs a
+    /// promotion of its own.
+    pub incarnation: u64,
     /// +1 for each promotion.
     pub epoch: Epoch,
-    /// Who follows.
+    /// Who follows, counts for acknowledgements, and may become primary.
     pub replicas: Vec<NodeId>,
+    /// Who follows and does neither yet: it is getting the data.
+    pub learners: Vec<NodeId>,
 }
 
 impl Place {
-    /// Everybody who has a copy, or is about to.
-    pub fn copies(&self) -> impl Iterator<Item = NodeId> + '_ {
+    /// Primary and replicas: one of them has what was acknowledged.
+    pub fn members(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.primary.into_iter().chain(self.replicas.iter().copied())
     }
+
+    /// Everybody who has a copy, or is about to.
+    pub fn copies(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.members().chain(self.learners.iter().copied())
+    }
+}
+
+/// Who is to follow a partition from now on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arrangement {
+    /// Of which partition.
+    pub partition: PartitionId,
+    /// Nothing happens unless this is still its epoch.
+    pub if_epoch: Epoch,
+    /// See [`Place::replicas`]. One more than before, or one less, or the same: then any majority of those before has a node in common
+    /// with any majority of those after, and nothing that was acknowledged is out of sight at any time.
+    pub replicas: Vec<NodeId>,
+    /// See [`Place::learners`].
+    pub learners: Vec<NodeId>,
 }
 
 /// How primaries are spread over nodes.
@@ -96,6 +120,8 @@ pub struct Promotion {
     pub if_epoch: Epoch,
     /// The new primary.
     pub to: NodeId,
+    /// The process of it that was asked.
+    pub incarnation: u64,
     /// Where the new primary stood when it was chosen.
     pub position: (Epoch, Lsn),
 }
@@ -150,15 +176,8 @@ pub enum Command {
         /// When, milliseconds since 1970.
         at_ms: i64,
     },
-    /// Other nodes follow a partition, if this is still its epoch.
-    Follow {
-        /// Of which partition.
-        partition: PartitionId,
-        /// Nothing happens unless this is still its epoch.
-        if_epoch: Epoch,
-        /// All who follow from now on.
-        replicas: Vec<NodeId>,
-    },
+    /// Other nodes follow partitions.
+    Arrange(Vec<Arrangement>),
     /// Copies of each partition, the primary's included.
     SetCopies(u16),
 }
@@ -254,7 +273,7 @@ impl ClusterMap {
                 Ok(std::mem::replace(&mut member.is_leaving, is_leaving) != is_leaving)
             }
             Command::Promote { promotions, reason, at_ms } => self.promote(promotions, reason, at_ms),
-            Command::Follow { partition, if_epoch, replicas } => self.follow(partition, if_epoch, replicas),
+            Command::Arrange(arrangements) => self.arrange(arrangements),
             Command::SetCopies(copies) => {
                 let copies = copies.max(1);
                 Ok(std::mem::replace(&mut self.copies, copies) != copies)
@@ -289,15 +308,17 @@ impl ClusterMap {
             return Err("there is no such node");
         }
         let mut done: BTreeMap<(Option<NodeId>, NodeId), Failover> = BTreeMap::new();
-        for Promotion { partition, if_epoch, to, position } in promotions {
+        for Promotion { partition, if_epoch, to, incarnation, position } in promotions {
             let Some(place) = self.partitions.get_mut(usize::from(partition.0)) else { continue };
-            if place.epoch != if_epoch || place.primary == Some(to) && reason != Reason::LeaseEnded {
+            if place.epoch != if_epoch {
                 continue;
             }
             let from = place.primary.replace(to);
+            place.incarnation = incarnation;
             // A history that was further than the map knows is not fallen behind of.
             place.epoch = Epoch(place.epoch.max(position.0).0 + 1);
             place.replicas.retain(|replica| *replica != to);
+            place.learners.retain(|learner| *learner != to);
             if let Some(from) = from.filter(|from| *from != to) {
                 place.replicas.push(from);
             }
@@ -322,20 +343,26 @@ impl ClusterMap {
         Ok(changed)
     }
 
-    fn follow(
-        &mut self,
-        partition: PartitionId,
-        if_epoch: Epoch,
-        replicas: Vec<NodeId>,
-    ) -> Result<bool, &'static str> {
-        if replicas.iter().any(|node| !self.nodes.contains_key(node)) {
+    fn arrange(&mut self, arrangements: Vec<Arrangement>) -> Result<bool, &'static str> {
+        let named = arrangements.iter().flat_map(|one| one.replicas.iter().chain(&one.learners));
+        if named.into_iter().any(|node| !self.nodes.contains_key(node)) {
             return Err("there is no such node");
         }
-        let place = self.partitions.get_mut(usize::from(partition.0)).ok_or("there is no such partition")?;
-        if place.epoch != if_epoch || replicas.iter().any(|node| place.primary == Some(*node)) {
-            return Ok(false);
+        let mut is_changed = false;
+        for Arrangement { partition, if_epoch, replicas, learners } in arrangements {
+            let Some(place) = self.partitions.get_mut(usize::from(partition.0)) else { continue };
+            let (before, after): (BTreeSet<_>, BTreeSet<_>) =
+                (place.replicas.iter().collect(), replicas.iter().collect());
+            let is_one_step = before.symmetric_difference(&after).count() <= 1;
+            let names_primary = replicas.iter().chain(&learners).any(|node| place.primary == Some(*node));
+            if place.epoch != if_epoch || !is_one_step || names_primary {
+                continue;
+            }
+            if (&place.replicas, &place.learners) != (&replicas, &learners) {
+                (place.replicas, place.learners, is_changed) = (replicas, learners, true);
+            }
         }
-        Ok(std::mem::replace(&mut place.replicas, replicas.clone()) != replicas)
+        Ok(is_changed)
     }
 }
 
@@ -368,6 +395,7 @@ mod tests {
                 partition: PartitionId(id),
                 if_epoch: Epoch(if_epoch),
                 to: node(to),
+                incarnation: 4,
                 position,
             })
             .collect();
@@ -412,15 +440,24 @@ mod tests {
         let mut map = founded();
         promote(&mut map, 0, 1, (0, 0));
         assert!(matches!(map.apply(Command::Dismiss(node(1))), Outcome::Refused(_)));
-        let follow = |replicas: &[u8], if_epoch| Command::Follow {
-            partition: PartitionId(0),
-            if_epoch: Epoch(if_epoch),
-            replicas: replicas.iter().map(|number| node(*number)).collect(),
+        let mut arrange = |replicas: &[u8], learners: &[u8], if_epoch| {
+            let nodes = |numbers: &[u8]| numbers.iter().map(|number| node(*number)).collect();
+            map.apply(Command::Arrange(vec![Arrangement {
+                partition: PartitionId(0),
+                if_epoch: Epoch(if_epoch),
+                replicas: nodes(replicas),
+                learners: nodes(learners),
+            }]))
         };
-        assert_eq!(map.apply(follow(&[3], 1)), Outcome::Done(3));
-        assert_eq!(map.apply(follow(&[2], 0)), Outcome::Done(3));
-        assert!(matches!(map.apply(Command::Dismiss(node(3))), Outcome::Refused(_)));
-        map.apply(follow(&[], 1));
-        assert_eq!(map.apply(Command::Dismiss(node(3))), Outcome::Done(5));
+        assert_eq!(arrange(&[], &[2, 3], 1), Outcome::Done(3));
+        assert_eq!(arrange(&[3], &[2], 0), Outcome::Done(3), "the epoch is another one");
+        assert_eq!(arrange(&[2, 3], &[], 1), Outcome::Done(3), "two at a time");
+        assert_eq!(arrange(&[3], &[2], 1), Outcome::Done(4));
+        assert_eq!(arrange(&[2], &[], 1), Outcome::Done(4), "one for another");
+        assert_eq!(arrange(&[1], &[], 1), Outcome::Done(4), "the primary follows nobody");
+        assert_eq!(arrange(&[2, 3], &[], 1), Outcome::Done(5));
+        assert_eq!(arrange(&[2], &[], 1), Outcome::Done(6));
+        assert_eq!(map.apply(Command::Dismiss(node(3))), Outcome::Done(7));
+        assert!(matches!(map.apply(Command::Dismiss(node(2))), Outcome::Refused(_)));
     }
 }

@@ -11,5 +11,8 @@
 
 pub mod bus;
 pub mod consensus;
+pub mod lease;
 pub mod map;
 pub mod membership;
+pub mod placement;
+pub mod promotion;
