@@ -1,6 +1,20 @@
 //! The control plane: one [`ClusterMap`], changed by commands that a quorum of voters has.
+//!
+//! Reading order: [`shelf`] (what must survive), `log` and `machine` (what is kept there), `wire` and `network` (what voters say to
+//! one another), [`raft`] (all of it together, as a [`ControlPlane`]), `voters` (changes of who decides).
 
+mod log;
+mod machine;
+mod network;
+pub mod raft;
 pub mod shelf;
+#[cfg(test)]
+mod tests;
+mod types;
+mod voters;
+mod wire;
+
+pub use network::Find;
 
 use super::map::{Address, ClusterMap, Command, Outcome};
 use crate::base::ids::NodeId;
@@ -12,7 +26,8 @@ use tokio::sync::watch;
 /// Who leads, as this node knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Leading {
-    /// The leader's term; 0 before the first.
+    /// Numbers the time in which it leads: no two leaders have the same, and who leads later has a higher one. 0 as long as this
+    /// node does not know it, because it has not applied everything that was decided before.
     pub term: u64,
     /// The leader, if it is known.
     pub leader: Option<NodeId>,
