@@ -12,6 +12,12 @@ pub fn unix_us() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_micros() as i64)
 }
 
+/// Time since the machine started, its sleep included: the clock of leases.
+pub fn since_boot() -> std::time::Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    std::time::Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec as u32)
+}
+
 /// Year, month and day (both from 1) of a number of days since 1970-01-01: Howard Hinnant's `civil_from_days`.
 pub fn calendar_date(days: u64) -> (u64, u64, u64) {
     let shifted = days + 719_468; // days since 0000-03-01

@@ -99,7 +99,7 @@ impl std::str::FromStr for NodeId {
     /// Of 40 hexadecimal digits.
     fn from_str(text: &str) -> Result<NodeId, ()> {
         let mut bytes = [0; 20];
-        if text.len() != 2 * bytes.len() || !text.is_ascii() {
+        if text.len() != 2 * bytes.len() || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
             return Err(());
         }
         for (byte, at) in bytes.iter_mut().zip((0..).step_by(2)) {

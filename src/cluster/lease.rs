@@ -16,6 +16,9 @@ use std::time::Duration;
 /// What the leader waits longer than a lease lasts, as a fraction of it: clocks do not differ by a twentieth.
 const MARGIN: u32 = 20;
 
+/// Processes that a leader remembers: nodes that start again and again do not fill its memory. The oldest one's lease is long over.
+const HOLDERS_MAX: usize = 4096;
+
 /// A node's own lease. Times are of a clock that only grows and counts suspend.
 #[derive(Debug)]
 pub struct Lease {
@@ -63,6 +66,9 @@ impl Lease {
     }
 }
 
+/// A process that may hold a lease: which node, and which incarnation of it.
+pub type Holder = (NodeId, u64);
+
 /// What a leader knows of the leases it has given in its term.
 #[derive(Debug)]
 pub struct Grants {
@@ -70,11 +76,13 @@ pub struct Grants {
     /// When the leases of leaders before are over.
     others_until: Duration,
     /// When those it has given are over, as seen from here.
-    until: BTreeMap<NodeId, Duration>,
-    /// When each node asked last.
-    asked: BTreeMap<NodeId, Duration>,
-    /// Nodes that get none: somebody is about to take their place.
-    refused: BTreeSet<NodeId>,
+    until: BTreeMap<Holder, Duration>,
+    /// When each asked last.
+    asked: BTreeMap<Holder, Duration>,
+    /// Those that get none: somebody is about to take their place.
+    refused: BTreeSet<Holder>,
+    /// Those that have said that they answer no more, whatever lease they have.
+    released: BTreeSet<Holder>,
 }
 
 impl Grants {
@@ -87,39 +95,79 @@ impl Grants {
             until: BTreeMap::new(),
             asked: BTreeMap::new(),
             refused: BTreeSet::new(),
+            released: BTreeSet::new(),
         }
     }
 
-    /// A node asks. Returns whether it gets a lease; to be called when the leader is sure to lead, right before it answers.
-    pub fn grant(&mut self, node: NodeId, now: Duration) -> bool {
-        self.asked.insert(node, now);
-        if self.refused.contains(&node) {
+    /// A process asks. Returns whether it gets a lease; to be called when the leader is sure to lead, right before it answers.
+    pub fn grant(&mut self, holder: Holder, now: Duration) -> bool {
+        if !self.asked.contains_key(&holder) && self.asked.len() >= HOLDERS_MAX {
+            self.forget_oldest();
+        }
+        self.asked.insert(holder, now);
+        if self.refused.contains(&holder) {
             return false;
         }
-        self.until.insert(node, now + self.length + self.length / MARGIN);
+        self.until.insert(holder, now + self.length + self.length / MARGIN);
         true
     }
 
-    /// The node gets no lease until [`Grants::accept`].
-    pub fn refuse(&mut self, node: NodeId) {
-        self.refused.insert(node);
+    fn forget_oldest(&mut self) {
+        let oldest = self.asked.iter().min_by_key(|(_, asked)| **asked).map(|(holder, _)| *holder);
+        if let Some(oldest) = oldest {
+            self.asked.remove(&oldest);
+            self.refused.remove(&oldest);
+            self.released.remove(&oldest);
+            self.until.remove(&oldest);
+        }
     }
 
-    /// The node may have leases again.
-    pub fn accept(&mut self, node: NodeId) {
-        self.refused.remove(&node);
+    /// It gets no lease until [`Grants::accept`].
+    pub fn refuse(&mut self, holder: Holder) {
+        self.refused.insert(holder);
     }
 
-    /// Whether nobody's lease of this node can hold any more, and none will.
-    pub fn is_over(&self, node: NodeId, now: Duration) -> bool {
-        let until = self.until.get(&node).copied().unwrap_or_default().max(self.others_until);
-        self.refused.contains(&node) && now >= until
+    /// It has said that it answers no more: nobody needs to wait for its lease.
+    pub fn release(&mut self, holder: Holder, now: Duration) {
+        self.asked.insert(holder, now);
+        self.refused.insert(holder);
+        self.released.insert(holder);
     }
 
-    /// For how long the node has not asked, as far as this leader can know.
-    pub fn silent_for(&self, node: NodeId, now: Duration) -> Duration {
+    /// Whether it has said so.
+    pub fn has_released(&self, holder: Holder) -> bool {
+        self.released.contains(&holder)
+    }
+
+    /// It may have leases again, if it asks.
+    pub fn accept(&mut self, holder: Holder) {
+        self.refused.remove(&holder);
+        self.released.remove(&holder);
+    }
+
+    /// Those that get no lease.
+    pub fn refused(&self) -> impl Iterator<Item = Holder> + '_ {
+        self.refused.iter().copied()
+    }
+
+    /// Which process of a node asked last, and has not been silent for longer than `within`.
+    pub fn present(&self, node: NodeId, now: Duration, within: Duration) -> Option<u64> {
+        let of_node = self.asked.range((node, 0)..=(node, u64::MAX));
+        let last = of_node.max_by_key(|(_, asked)| **asked);
+        last.filter(|(_, asked)| now.saturating_sub(**asked) <= within)
+            .map(|((_, incarnation), _)| *incarnation)
+    }
+
+    /// Whether no lease of this process can hold any more, and none will.
+    pub fn is_over(&self, holder: Holder, now: Duration) -> bool {
+        let until = self.until.get(&holder).copied().unwrap_or_default().max(self.others_until);
+        self.refused.contains(&holder) && (now >= until || self.released.contains(&holder))
+    }
+
+    /// For how long it has not asked, as far as this leader can know.
+    pub fn silent_for(&self, holder: Holder, now: Duration) -> Duration {
         let begun = self.others_until.saturating_sub(self.length + self.length / MARGIN);
-        now.saturating_sub(self.asked.get(&node).copied().unwrap_or(begun))
+        now.saturating_sub(self.asked.get(&holder).copied().unwrap_or(begun))
     }
 }
 
@@ -148,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_successor_waits_for_the_lease_and_for_those_of_leaders_before() {
-        let (one, other) = (NodeId([1; 20]), NodeId([2; 20]));
+        let (one, other) = ((NodeId([1; 20]), 7), (NodeId([1; 20]), 8));
         let mut grants = Grants::new(ms(10_000), LENGTH);
         grants.refuse(one);
         assert!(!grants.is_over(one, ms(10_629)) && grants.is_over(one, ms(10_630)));
@@ -168,11 +216,11 @@ mod tests {
         for (asked_at, answered_at) in [(0, 0), (0, 500), (0, 5000), (123, 124)] {
             let (lease, mut grants) = (Lease::unbounded(), Grants::new(ms(0), LENGTH));
             lease.bound();
-            assert!(grants.grant(NodeId([1; 20]), ms(answered_at)));
+            assert!(grants.grant((NodeId([1; 20]), 7), ms(answered_at)));
             lease.extend(ms(asked_at), LENGTH);
-            grants.refuse(NodeId([1; 20]));
+            grants.refuse((NodeId([1; 20]), 7));
             for now in 0..10_000 {
-                assert!(!(lease.holds(ms(now)) && grants.is_over(NodeId([1; 20]), ms(now))));
+                assert!(!(lease.holds(ms(now)) && grants.is_over((NodeId([1; 20]), 7), ms(now))));
             }
         }
     }

@@ -95,8 +95,8 @@ pub enum Reason {
     LeaseEnded,
     /// The primary before gave it away, for a stop or to spread the load.
     Handover,
-    /// An operator said so.
-    Operator,
+    /// The same node goes on, with a later epoch: a newcomer has a history of its own that got further than this one's.
+    Newcomer,
 }
 
 impl Reason {
@@ -106,7 +106,7 @@ impl Reason {
             Reason::Founding => "founding",
             Reason::LeaseEnded => "lease-ended",
             Reason::Handover => "handover",
-            Reason::Operator => "operator",
+            Reason::Newcomer => "newcomer",
         }
     }
 }

@@ -11,8 +11,14 @@
 
 pub mod bus;
 pub mod consensus;
+mod controller;
+mod founding;
 pub mod lease;
 pub mod map;
 pub mod membership;
+pub mod messages;
+pub mod node;
+#[cfg(test)]
+mod node_tests;
 pub mod placement;
 pub mod promotion;

@@ -15,6 +15,8 @@ pub struct Picture {
     pub fit: BTreeSet<NodeId>,
     /// Nodes that were not heard for so long that others may take their copies.
     pub lost: BTreeSet<NodeId>,
+    /// Nodes that are there and can take no changes for the moment.
+    pub unable: BTreeSet<NodeId>,
     /// Followers that have all of a partition, as its primary says.
     pub in_step: BTreeSet<(NodeId, PartitionId)>,
 }
@@ -175,8 +177,9 @@ fn primaries(map: &ClusterMap, picture: &Picture) -> Option<Step> {
     let hand_over = |from: NodeId, to: NodeId, partitions: Vec<PartitionId>| {
         (!partitions.is_empty()).then_some(Step::HandOver { from, to, partitions })
     };
-    // Who is to leave gives everything to whoever can take the most of it.
-    let leaving = counts.iter().find(|(node, _)| map.nodes.get(node).is_some_and(|member| member.is_leaving));
+    // Who is to leave, or has no room, gives everything to whoever can take the most of it.
+    let is_leaving = |node: &NodeId| map.nodes.get(node).is_some_and(|member| member.is_leaving);
+    let leaving = counts.iter().find(|(node, _)| is_leaving(node) || picture.unable.contains(node));
     if let Some((from, own)) = leaving {
         let able = |to: NodeId| own.iter().filter(move |id| can_take(to, id)).copied().collect::<Vec<_>>();
         let (to, partitions) =
@@ -255,7 +258,7 @@ mod tests {
         let lost: BTreeSet<NodeId> = without.iter().map(|number| node(*number)).collect();
         let fit: BTreeSet<NodeId> = map.nodes.keys().filter(|node| !lost.contains(node)).copied().collect();
         let all = fit.iter().flat_map(|node| (0..PARTITIONS).map(|id| (*node, PartitionId(id))));
-        Picture { in_step: all.collect(), fit, lost }
+        Picture { in_step: all.collect(), unable: BTreeSet::new(), fit, lost }
     }
 
     /// Steps until there is nothing to do; each is carried out. Returns how many there were.
@@ -356,6 +359,18 @@ mod tests {
         promote(&mut map, vec![PartitionId(0), PartitionId(3)], node(2));
         settle(&mut map, &all);
         assert_eq!(map.primary_of(node(1)).count(), usize::from(PARTITIONS));
+    }
+
+    #[test]
+    fn who_has_no_room_gives_its_primaries_away_and_keeps_its_copies() {
+        let mut map = map(2, 2, Shape::Together);
+        let mut all = picture(&map, &[]);
+        settle(&mut map, &all);
+        all.fit.remove(&node(1));
+        all.unable.insert(node(1));
+        settle(&mut map, &all);
+        assert_eq!(map.primary_of(node(2)).count(), usize::from(PARTITIONS));
+        assert_eq!(copies_of(&map), [2].into());
     }
 
     #[test]

@@ -8,11 +8,12 @@
 
 use super::map::{Place, Promotion};
 use crate::base::ids::{Epoch, Lsn, NodeId, PartitionId};
+use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 /// What a node has answered.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     /// Which process of it answers.
     pub incarnation: u64,
@@ -20,6 +21,8 @@ pub struct Answer {
     pub can_serve: bool,
     /// Where each partition stands.
     pub positions: Vec<(Epoch, Lsn)>,
+    /// Who follows it, and has all of which partitions.
+    pub in_step: Vec<(NodeId, Vec<PartitionId>)>,
 }
 
 impl Answer {
@@ -96,7 +99,7 @@ mod tests {
         of.iter()
             .map(|(number, positions)| {
                 let positions = positions.iter().map(|(epoch, lsn)| (Epoch(*epoch), Lsn(*lsn))).collect();
-                (node(*number), Answer { incarnation: 7, can_serve: true, positions })
+                (node(*number), Answer { incarnation: 7, can_serve: true, positions, ..Answer::default() })
             })
             .collect()
     }

@@ -152,6 +152,9 @@ pub struct Settings {
     /// Keys that client tracking remembers; 0 is no limit.
     pub tracking_table_max_keys: usize,
 
+    /// How this server is part of a cluster, if it is.
+    pub cluster: ClusterSettings,
+
     // --- replication
     /// Host and port of the server to follow.
     pub replicaof: Option<(String, u16)>,
@@ -241,6 +244,51 @@ pub struct Secret(pub Vec<u8>);
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(if self.0.is_empty() { "(none)" } else { "(secret)" })
+    }
+}
+
+/// How a server is part of a cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClusterSettings {
+    /// Primaries are spread over the nodes, and clients that ask are told where.
+    pub is_spread: bool,
+    /// The port for other nodes; 0 is `port` and [`ClusterSettings::BUS_PORT_GAP`].
+    pub bus_port: u16,
+    /// The host that others are told; empty is where its messages come from.
+    pub announce_ip: String,
+    /// The port for clients that others are told; 0 is `port`.
+    pub announce_port: u16,
+    /// The port for other nodes that others are told; 0 is that which it listens on.
+    pub announce_bus_port: u16,
+    /// Hosts and ports of nodes to begin with.
+    pub seeds: Vec<String>,
+    /// What all nodes know and nobody else.
+    pub secret: Secret,
+    /// How many nodes found the cluster; 0 is to join one.
+    pub bootstrap_expect: u16,
+    /// Copies of a partition are put into different zones.
+    pub zone: String,
+    /// It votes and keeps no data.
+    pub is_witness: bool,
+}
+
+impl ClusterSettings {
+    /// From the port for clients to the one for other nodes.
+    pub const BUS_PORT_GAP: u16 = 10_000;
+
+    /// Whether this server is part of a cluster, or is to be.
+    pub fn is_on(&self) -> bool {
+        self.is_spread || self.bootstrap_expect > 0 || !self.seeds.is_empty()
+    }
+
+    /// The port for other nodes, where clients have this one.
+    pub fn listening_port(&self, port: u16) -> u16 {
+        if self.bus_port == 0 { port.saturating_add(Self::BUS_PORT_GAP) } else { self.bus_port }
+    }
+
+    /// How many nodes found the cluster; one that has no seeds founds its own.
+    pub fn expects(&self) -> u16 {
+        if self.seeds.is_empty() { self.bootstrap_expect.max(1) } else { self.bootstrap_expect }
     }
 }
 
@@ -461,6 +509,18 @@ impl Settings {
             latency_tracking_info_percentiles: read.percentiles("latency-tracking-info-percentiles"),
             notify_keyspace_events: kind::event_bits((read.shown)("notify-keyspace-events")).unwrap_or(0),
             tracking_table_max_keys: read.number("tracking-table-max-keys"),
+            cluster: ClusterSettings {
+                is_spread: read.flag("cluster-enabled"),
+                bus_port: read.number("cluster-port"),
+                announce_ip: read.text("cluster-announce-ip"),
+                announce_port: read.number("cluster-announce-port"),
+                announce_bus_port: read.number("cluster-announce-bus-port"),
+                seeds: read.words("cluster-seeds"),
+                secret: Secret((read.shown)("cluster-secret").to_vec()),
+                bootstrap_expect: read.number("bootstrap-expect"),
+                zone: read.text("zone"),
+                is_witness: read.flag("witness"),
+            },
             replicaof: read.server("replicaof"),
             masteruser: read.text("masteruser"),
             masterauth: Secret((read.shown)("masterauth").to_vec()),

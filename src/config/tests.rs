@@ -330,7 +330,12 @@ fn redis_parameters_have_their_names_and_defaults() {
         "set-max-listpack-entries",
         "set-max-listpack-value",
     ];
-    const OURS: [&str; 11] = [
+    const OURS: [&str; 16] = [
+        "bootstrap-expect",
+        "cluster-secret",
+        "cluster-seeds",
+        "witness",
+        "zone",
         "checkpoint-age",
         "checkpoint-journal-size",
         "checkpoint-overlay-size",

@@ -2,12 +2,16 @@
 //! REPLICAOF, or by whoever decides for several nodes.
 
 use crate::base::ids::Epoch;
+use std::collections::BTreeSet;
 
 /// The part a node plays for a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
     /// It answers and takes changes.
-    Primary,
+    Primary {
+        /// In this epoch, which begins when it becomes primary. None is given by an operator: then it is the next one.
+        epoch: Option<Epoch>,
+    },
     /// It follows the server at this address.
     Replica {
         /// A name or an address.
@@ -18,7 +22,20 @@ pub enum Part {
         /// what is here. None is given by an operator who names the server alone: then that server's data is what counts.
         epoch: Option<Epoch>,
     },
+    /// It does neither: what it has of the partition stays as it is.
+    Elsewhere,
 }
+
+impl Part {
+    /// Whether it answers and takes changes.
+    pub fn is_primary(&self) -> bool {
+        matches!(self, Part::Primary { .. })
+    }
+}
+
+/// Who counts for acknowledgements of a partition: identities of nodes, as their data folders have them. Everybody who follows, if
+/// none is given.
+pub type Counted = Option<BTreeSet<String>>;
 
 /// The part this node plays for each partition, by number.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,25 +44,40 @@ pub struct Assignment {
     pub parts: Vec<Part>,
     /// In how many copies the data is to be kept, the primary's included.
     pub copies: u16,
+    /// By partition number; of those that are not named everybody counts.
+    pub counted: Vec<Counted>,
 }
 
 impl Assignment {
     /// Primary of every partition.
     pub fn primary(partitions: u16, copies: u16) -> Assignment {
-        Assignment { parts: vec![Part::Primary; usize::from(partitions)], copies }
+        Assignment::all(partitions, copies, Part::Primary { epoch: None })
     }
 
     /// Replica of one server for every partition.
     pub fn replica(partitions: u16, copies: u16, host: &str, port: u16) -> Assignment {
-        let part = Part::Replica { host: host.to_owned(), port, epoch: None };
-        Assignment { parts: vec![part; usize::from(partitions)], copies }
+        Assignment::all(partitions, copies, Part::Replica { host: host.to_owned(), port, epoch: None })
     }
 
-    /// The server that every partition follows, if there is one.
+    /// Nothing yet, until somebody decides.
+    pub fn elsewhere(partitions: u16, copies: u16) -> Assignment {
+        Assignment::all(partitions, copies, Part::Elsewhere)
+    }
+
+    fn all(partitions: u16, copies: u16, part: Part) -> Assignment {
+        Assignment { parts: vec![part; usize::from(partitions)], copies, counted: Vec::new() }
+    }
+
+    /// Whether this node is primary of something.
+    pub fn has_primary(&self) -> bool {
+        self.parts.iter().any(Part::is_primary)
+    }
+
+    /// The server that is followed for the first partition that is, if there is one.
     pub fn followed(&self) -> Option<(&str, u16)> {
-        match self.parts.first() {
-            Some(Part::Replica { host, port, .. }) => Some((host, *port)),
+        self.parts.iter().find_map(|part| match part {
+            Part::Replica { host, port, .. } => Some((&**host, *port)),
             _ => None,
-        }
+        })
     }
 }

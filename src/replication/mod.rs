@@ -26,8 +26,8 @@ use parking_lot::Mutex;
 use progress::{Follower, LinkId, Progress};
 use snapshots::Snapshots;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use storage::Storage;
 use tokio::sync::watch;
@@ -215,6 +215,8 @@ pub struct Replication {
     /// Counts changes of `acknowledged` and of who follows.
     changes: watch::Sender<u64>,
     upstream: Mutex<Upstream>,
+    /// Whether this node may answer at all, where that is a matter of time.
+    right: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
     links: AtomicU64,
     lost: lost::Counted,
     started: tokio::time::Instant,
@@ -228,10 +230,11 @@ impl Replication {
             acknowledged: assignment.parts.iter().map(|_| Default::default()).collect(),
             in_step: assignment.parts.iter().map(|_| AtomicU16::new(0)).collect(),
             term: AtomicU64::new(0),
-            is_replica: AtomicBool::new(assignment.followed().is_some()),
+            is_replica: AtomicBool::new(!assignment.has_primary()),
             assignment: watch::Sender::new(assignment),
             changes: watch::Sender::new(0),
             upstream: Mutex::default(),
+            right: OnceLock::new(),
             links: AtomicU64::new(0),
             lost: lost::Counted::default(),
             started: tokio::time::Instant::now(),
@@ -255,8 +258,8 @@ impl Replication {
 
     /// Gives this node other parts. Links end and begin as they say.
     pub fn assign(&self, assignment: Assignment) {
-        self.progress.lock().set_copies(assignment.copies);
-        self.is_replica.store(assignment.followed().is_some(), Ordering::Release);
+        self.progress.lock().set_copies(assignment.copies, assignment.counted.clone());
+        self.is_replica.store(!assignment.has_primary(), Ordering::Release);
         let before = self.assignment();
         if before.parts != assignment.parts {
             self.term.fetch_add(1, Ordering::AcqRel);
@@ -264,7 +267,8 @@ impl Replication {
         }
         self.assignment.send_replace(assignment.clone());
         if before.copies != assignment.copies {
-            // What fewer copies had acknowledged, more have not.
+            // What fewer copies had acknowledged, more have not. (Who counts changes by one node at a time: any majority of before
+            // shares a node with any of after.)
             self.acknowledged.iter().flatten().for_each(|position| position.store(0, Ordering::Release));
         }
         self.note_progress();
@@ -277,7 +281,29 @@ impl Replication {
         self.term.load(Ordering::Acquire)
     }
 
-    /// Whether this node follows another one.
+    /// From now on what this node tells as a primary holds only as long as `may_answer` says so when it is told: another node may
+    /// have taken its place meanwhile. To be called once, before clients are served.
+    pub fn fence(&self, may_answer: Box<dyn Fn() -> bool + Send + Sync>) {
+        assert!(self.right.set(may_answer).is_ok(), "a node is fenced once");
+    }
+
+    /// Whether it may be that this node is primary and yet may not answer.
+    #[inline]
+    pub fn is_fenced(&self) -> bool {
+        self.right.get().is_some()
+    }
+
+    /// Whether what this node has found as a primary is still so, at this moment.
+    pub fn may_answer(&self) -> bool {
+        self.right.get().is_none_or(|may_answer| may_answer())
+    }
+
+    /// Wakes those who wait for acknowledgements or for the right to answer.
+    pub fn wake(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Whether this node is primary of nothing.
     #[inline]
     pub fn is_replica(&self) -> bool {
         self.is_replica.load(Ordering::Acquire)

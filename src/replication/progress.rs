@@ -6,6 +6,7 @@
 //! - a follower counts for a partition only while it is in step: not while it still waits for a snapshot of it, or for records
 //!   that it lacks.
 
+use super::assignment::Counted;
 use crate::base::concern::WriteConcern;
 use crate::base::ids::PartitionId;
 use smallvec::SmallVec;
@@ -35,18 +36,25 @@ pub struct Follower {
 #[derive(Debug, Default)]
 pub struct Progress {
     copies: u16,
+    /// By partition; everybody counts where there is none.
+    counted: Vec<Counted>,
     followers: BTreeMap<LinkId, Follower>,
 }
 
 impl Progress {
     /// Nobody follows; the data is to be kept in `copies` copies.
     pub fn new(copies: u16) -> Progress {
-        Progress { copies, followers: BTreeMap::new() }
+        Progress { copies, ..Progress::default() }
     }
 
-    /// Changes in how many copies the data is to be kept.
-    pub fn set_copies(&mut self, copies: u16) {
-        self.copies = copies;
+    /// Changes in how many copies the data is to be kept, and who counts as one.
+    pub fn set_copies(&mut self, copies: u16, counted: Vec<Counted>) {
+        (self.copies, self.counted) = (copies, counted);
+    }
+
+    fn counts(&self, partition: PartitionId, node: &str) -> bool {
+        let counted = self.counted.get(usize::from(partition.0)).and_then(Option::as_ref);
+        counted.is_none_or(|counted| counted.contains(node))
     }
 
     /// A follower, to be changed; it is made if it is new.
@@ -71,7 +79,8 @@ impl Progress {
         if replicas == 0 {
             return u64::MAX;
         }
-        let mut positions = self.nodes(|it| it.in_step.contains(&partition).then_some(it.journaled));
+        let counts = |it: &Follower| it.in_step.contains(&partition) && self.counts(partition, &it.node);
+        let mut positions = self.nodes(|it| counts(it).then_some(it.journaled));
         positions.sort_unstable_by(|a, b| b.cmp(a));
         positions.get(replicas - 1).copied().unwrap_or(0)
     }
@@ -79,12 +88,17 @@ impl Progress {
     /// Whether it is the same for each of so many `partitions`: every follower is in step with all of them or with none.
     pub fn is_uniform(&self, partitions: u16) -> bool {
         let all = usize::from(partitions);
+        let counted = self.counted.first();
+        if self.counted.len() > 1 && self.counted.iter().any(|it| Some(it) != counted) {
+            return false;
+        }
         self.followers.values().all(|it| it.in_step.is_empty() || it.in_step.len() >= all)
     }
 
-    /// How many nodes are in step with `partition`.
+    /// How many nodes that count are in step with `partition`.
     pub fn in_step(&self, partition: PartitionId) -> usize {
-        self.nodes(|it| it.in_step.contains(&partition).then_some(0)).len()
+        let counts = |it: &Follower| it.in_step.contains(&partition) && self.counts(partition, &it.node);
+        self.nodes(|it| counts(it).then_some(0)).len()
     }
 
     /// How many nodes have everything up to `position`, of all of so many `partitions`: in their journals, or on their disks.
@@ -170,6 +184,14 @@ mod tests {
         );
         progress.follower(2).heard_ms = 100;
         assert_eq!((progress.good(100, 1), progress.good(0, 1)), (1, 2));
+    }
+
+    #[test]
+    fn a_follower_that_is_no_member_does_not_count() {
+        let mut progress = progress(3, &[("a", 10), ("b", 30)]);
+        progress.set_copies(3, vec![Some(["a".to_owned()].into()), None]);
+        assert_eq!((progress.acknowledged(P, WriteConcern::Majority), progress.in_step(P)), (10, 1));
+        assert!(!progress.is_uniform(1));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use std::future::{Future, poll_fn};
 use std::ops::Range;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -44,6 +45,22 @@ enum Ended {
     Gone,
 }
 
+/// A connection that holds replies, counted.
+struct Confirming<'a>(&'a AtomicUsize);
+
+impl Confirming<'_> {
+    fn new(count: &AtomicUsize) -> Confirming<'_> {
+        count.fetch_add(1, Ordering::AcqRel);
+        Confirming(count)
+    }
+}
+
+impl Drop for Confirming<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// What became of the replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Release {
@@ -67,6 +84,8 @@ impl<S: Stream> Connection<S> {
             return Release::AtOnce;
         }
         self.is_confirming = true;
+        let service = Arc::clone(&self.service);
+        let _counted = Confirming::new(&service.confirming);
         let is_confirmed = self.await_confirmation(&holds).await;
         self.is_confirming = false;
         match is_confirmed {

@@ -149,8 +149,11 @@ impl Dial for TcpDial {
         stream.set_nodelay(true)?;
         let mut stream = BufReader::new(stream);
         let settings = self.service.parameters.snapshot();
-        if !settings.masterauth.0.is_empty() {
-            let mut words: Vec<&[u8]> = vec![b"AUTH", &settings.masterauth.0];
+        // The nodes of a cluster have one password.
+        let own = if settings.cluster.is_on() { &settings.requirepass.0 } else { &settings.masterauth.0 };
+        let password = if settings.masterauth.0.is_empty() { own } else { &settings.masterauth.0 };
+        if !password.is_empty() {
+            let mut words: Vec<&[u8]> = vec![b"AUTH", password];
             if !settings.masteruser.is_empty() {
                 words.insert(1, settings.masteruser.as_bytes());
             }

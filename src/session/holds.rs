@@ -3,6 +3,9 @@
 //! A change with a write concern above `local` marks its partitions. Whatever a command then does with such a partition may show
 //! that change, so its reply is held as well: whoever has read something will never find that it was not so. A hold is noted while
 //! the partition is locked.
+//!
+//! Where another node may take this one's place (a cluster), every reply about data is held for the moment in which it is certain
+//! that none has: see [`Replication::may_answer`].
 
 use crate::base::concern::WriteConcern;
 use crate::base::ids::PartitionId;
@@ -38,18 +41,25 @@ pub struct Holds {
     term: u64,
     /// What the command that runs is held for.
     held: Option<Held>,
+    /// Held is also until this node may answer.
+    is_fenced: bool,
 }
 
 impl Holds {
     /// Whether nothing is held for.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.positions.is_empty()
+        self.positions.is_empty() && !self.is_fenced
     }
 
     /// Notes what is unconfirmed in the partitions that `view` has locked.
     #[inline]
     pub fn note_view(&mut self, view: &View, replication: &Replication) {
+        if replication.is_fenced() && !replication.is_replica() {
+            self.begin_term(replication);
+            self.is_fenced = true;
+            self.note_held(Held::Read);
+        }
         for (partition, guarded) in view.guarded() {
             self.note_guarded(partition, guarded, replication);
         }
@@ -83,12 +93,16 @@ impl Holds {
         held: Held,
         replication: &Replication,
     ) {
-        if self.positions.is_empty() {
-            self.term = replication.term();
-        }
+        self.begin_term(replication);
         let noted = self.positions.entry((partition, concern)).or_default();
         *noted = position.max(*noted);
         self.note_held(held);
+    }
+
+    fn begin_term(&mut self, replication: &Replication) {
+        if self.is_empty() {
+            self.term = replication.term();
+        }
     }
 
     fn note_held(&mut self, held: Held) {
@@ -100,14 +114,15 @@ impl Holds {
     /// Adds what was noted elsewhere.
     #[inline]
     pub fn merge(&mut self, other: Holds) {
-        if !other.positions.is_empty() {
+        if !other.is_empty() {
             self.merge_some(other);
         }
     }
 
     #[cold]
     fn merge_some(&mut self, other: Holds) {
-        self.term = if self.positions.is_empty() { other.term } else { self.term.min(other.term) };
+        self.term = if self.is_empty() { other.term } else { self.term.min(other.term) };
+        self.is_fenced |= other.is_fenced;
         for (of, position) in other.positions {
             let noted = self.positions.entry(of).or_default();
             *noted = position.max(*noted);
@@ -129,9 +144,10 @@ impl Holds {
             replication.acknowledged(partition, concern) >= position
         };
         // Looked at in this order: a part that is given up while we look is then seen to have ended.
-        let is_confirmed = self.positions.iter().all(is_confirmed);
+        let is_confirmed =
+            self.positions.iter().all(is_confirmed) && (!self.is_fenced || replication.may_answer());
         match replication.term() == self.term {
-            _ if self.positions.is_empty() => Standing::Confirmed,
+            _ if self.is_empty() => Standing::Confirmed,
             false => Standing::Lost,
             true if is_confirmed => Standing::Confirmed,
             true => Standing::Pending,
@@ -144,6 +160,9 @@ mod tests {
     use super::*;
     use crate::replication::assignment::Assignment;
     use crate::replication::progress::Follower;
+    use crate::store::{PartitionSet, Store};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     const P: PartitionId = PartitionId(0);
 
@@ -166,6 +185,22 @@ mod tests {
         assert_eq!(holds.standing(&replication), Standing::Pending);
         follow(&replication, 10);
         assert_eq!(holds.standing(&replication), Standing::Confirmed);
+    }
+
+    #[test]
+    fn what_a_primary_has_found_waits_until_it_may_answer() {
+        let replication = Replication::new(Assignment::primary(1, 2));
+        let may_answer = Arc::new(AtomicBool::new(false));
+        let asked = Arc::clone(&may_answer);
+        replication.fence(Box::new(move || asked.load(Ordering::Relaxed)));
+        let store = Store::in_memory(1, 1);
+        let mut holds = Holds::default();
+        holds.note_view(&store.view(&PartitionSet::All, 0), &replication);
+        assert_eq!((holds.take_held(), holds.standing(&replication)), (Some(Held::Read), Standing::Pending));
+        may_answer.store(true, Ordering::Relaxed);
+        assert_eq!(holds.standing(&replication), Standing::Confirmed);
+        replication.assign(Assignment::elsewhere(1, 2));
+        assert_eq!(holds.standing(&replication), Standing::Lost, "whatever it may");
     }
 
     #[test]

@@ -10,6 +10,9 @@ use crate::replication::assignment::{Assignment, Part};
 /// The parts that the settings give to a node with this many partitions.
 pub fn assignment_of(settings: &Settings, partitions: u16) -> Assignment {
     let copies = settings.replicas.saturating_add(1);
+    if settings.cluster.is_on() {
+        return Assignment::elsewhere(partitions, copies); // until the cluster's map says otherwise
+    }
     match &settings.replicaof {
         Some((host, port)) => Assignment::replica(partitions, copies, host, *port),
         None => Assignment::primary(partitions, copies),
@@ -56,15 +59,19 @@ impl Service {
         }
     }
 
-    /// Begins a new epoch of each partition that this node becomes primary of: from then on nothing of the old primary's fits.
+    /// Begins a new epoch of each partition that this node becomes primary of, or goes on to be in a later one: from then on
+    /// nothing of the old primary's fits.
     fn begin_epochs(&self, before: &Assignment, assignment: &Assignment) {
         let mut position = 0;
         for (id, (before, part)) in before.parts.iter().zip(&assignment.parts).enumerate() {
-            if *before == Part::Primary || *part != Part::Primary {
-                continue;
-            }
+            let Part::Primary { epoch } = part else { continue };
             let id = PartitionId(id as u16);
-            let epoch = Epoch(self.store.point(id).epoch.0 + 1);
+            let own = self.store.point(id).epoch;
+            let epoch = match epoch {
+                Some(epoch) if *epoch > own => *epoch,
+                None if !before.is_primary() => Epoch(own.0 + 1),
+                Some(_) | None => continue,
+            };
             match self.store.begin_epoch(id, epoch, unix_ms()) {
                 Ok(begun) => position = begun.max(position),
                 // It is an order, and the chains of records tell histories apart without it.
@@ -79,7 +86,7 @@ impl Service {
     /// Tells the store of all partitions that this node is primary of, or of all others.
     pub(super) fn set_parts(&self, assignment: &Assignment, is_primary: bool) {
         for (id, part) in assignment.parts.iter().enumerate() {
-            if (*part == Part::Primary) == is_primary {
+            if part.is_primary() == is_primary {
                 self.store.set_primary(PartitionId(id as u16), is_primary);
             }
         }

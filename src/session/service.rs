@@ -17,7 +17,7 @@ use crate::replication::Replication;
 use crate::store::Store;
 use arc_swap::Guard;
 use parking_lot::Mutex;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::watch;
 
@@ -65,6 +65,8 @@ pub struct Service {
     pub saving: Arc<Saving>,
     /// Who takes over sockets that become replication links, if anybody does.
     pub links: OnceLock<TakeLink>,
+    /// Connections that hold replies until they are confirmed.
+    pub confirming: AtomicUsize,
     /// Held while parts change.
     pub(super) assigning: Mutex<()>,
     listens: OnceLock<Box<dyn Listens>>,
@@ -97,6 +99,7 @@ impl Service {
             identity: Identity::of_this_process(),
             saving: Arc::default(),
             links: OnceLock::new(),
+            confirming: AtomicUsize::new(0),
             assigning: Mutex::new(()),
             listens: OnceLock::new(),
         };

@@ -170,6 +170,8 @@ impl Store {
         });
         guard.dirty_since.get_or_insert((start, self.clock_s.load(Ordering::Relaxed)));
         (guard.lsn, guard.epoch) = (head.lsn, epoch);
+        // Whether what was not confirmed yet ever will be was for another primary's history to say.
+        guard.guarded = [0; 3];
         Ok(position)
     }
 

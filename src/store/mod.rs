@@ -357,10 +357,6 @@ impl Store {
     pub fn set_primary(&self, id: PartitionId, is_primary: bool) {
         let mut partition = self.lock_settled(id);
         partition.is_primary = is_primary;
-        if !is_primary {
-            // Whether what is not confirmed yet ever will be is for another primary's history to say.
-            partition.guarded = [0; 3];
-        }
     }
 
     /// Locks a partition that is about to take changes of this node: not while a snapshot takes its place. That is waited for.

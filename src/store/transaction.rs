@@ -144,7 +144,7 @@ impl<'s> View<'s> {
     /// [`WriteConcern::held_index`] the positions of the last ones.
     #[inline]
     pub fn guarded(&self) -> impl Iterator<Item = (PartitionId, [u64; 3])> {
-        let guards = self.guards.iter().filter(|guard| guard.guarded != [0; 3]);
+        let guards = self.guards.iter().filter(|guard| guard.guarded != [0; 3] && guard.is_primary);
         guards.map(|guard| (guard.id, guard.guarded))
     }
 

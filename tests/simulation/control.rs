@@ -53,15 +53,16 @@ impl Control {
     /// The parts of a node; what is not decided stays as it was.
     pub fn assignment(&self, node: usize, before: Option<&Assignment>) -> Assignment {
         let part = |(id, role): (usize, &Role)| match role.primary {
-            Some(primary) if primary == node => Part::Primary,
+            Some(primary) if primary == node => Part::Primary { epoch: Some(role.epoch) },
             Some(primary) => {
                 // In a chain each follows the one before it.
                 let followed = if self.has_chains && node > 0 { node - 1 } else { primary };
                 Part::Replica { host: host(followed), port: PORT, epoch: Some(role.epoch) }
             }
-            None => before.map_or(Part::Primary, |before| before.parts[id].clone()),
+            None => before.map_or(Part::Primary { epoch: None }, |before| before.parts[id].clone()),
         };
-        Assignment { parts: self.roles.iter().enumerate().map(part).collect(), copies: self.nodes as u16 }
+        let parts = self.roles.iter().enumerate().map(part).collect();
+        Assignment { parts, copies: self.nodes as u16, counted: Vec::new() }
     }
 
     /// Whether every partition has a primary that has begun.

@@ -1,0 +1,475 @@
+//! A node of the cluster: what it does for itself, whoever leads. It asks for its lease, puts the map in force, tells others of
+//! itself, answers their requests, and hands over what it is primary of. If it leads, it is a [`controller`](super::controller)
+//! besides.
+//!
+//! Invariants:
+//! - a lease counts only once the map it was given with is in force here: what the map takes away is given up before;
+//! - maps are put in force one after the other, each newer than the one before;
+//! - what is handed over is given up first, and taken back only if it certainly stays here.
+
+use super::bus::{Bus, CallError, Kind, Serve};
+use super::consensus::ControlPlane;
+use super::lease::{Grants, Lease};
+use super::map::{Address, ClusterMap, Promotion, Shape};
+use super::membership::{Membership, Profile, View};
+use super::messages::{Ask, Reply, decode, encode};
+use super::promotion::Answer;
+use crate::base::ids::{Epoch, Lsn, NodeId, PartitionId};
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+
+/// How long a request of the control plane may take.
+pub(super) const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Times and wishes of a node.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How long a lease lasts.
+    pub lease: Duration,
+    /// How often it is asked for.
+    pub renew_gap: Duration,
+    /// A primary that has not asked for so long is replaced.
+    pub suspect_after: Duration,
+    /// The same for one that gossip or a broken connection say is gone.
+    pub hint_after: Duration,
+    /// A node that was not there for so long loses its copies to others, if there are others.
+    pub lost_after: Duration,
+    /// How often the leader looks.
+    pub tick: Duration,
+    /// Copies of each partition, the primary's included, if this node founds the cluster.
+    pub copies: u16,
+    /// How primaries are spread, if this node founds the cluster.
+    pub shape: Shape,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            lease: Duration::from_millis(600),
+            renew_gap: Duration::from_millis(100),
+            suspect_after: Duration::from_secs(1),
+            hint_after: Duration::from_millis(200),
+            lost_after: Duration::from_mins(1),
+            tick: Duration::from_millis(20),
+            copies: 2,
+            shape: Shape::Together,
+        }
+    }
+}
+
+/// What the cluster needs of the node it runs on. Values only: nothing here knows of data or clients.
+#[async_trait]
+pub trait Host: Send + Sync + 'static {
+    /// What others are to know of it; its cluster is filled in.
+    fn profile(&self) -> Profile;
+
+    /// Where each partition stands.
+    fn positions(&self) -> Vec<(Epoch, Lsn)>;
+
+    /// Who follows it, and has all of which partitions.
+    fn in_step(&self) -> Vec<(NodeId, Vec<PartitionId>)>;
+
+    /// Puts the map in force. When it returns, this node does not answer any more for what it is not primary of, and has begun the
+    /// epochs of what it has become primary of.
+    async fn put_in_force(&self, map: &ClusterMap);
+
+    /// Stops to take commands for these partitions, and waits until that node has everything. If it fails, or takes longer than
+    /// `patience`, they are taken again. Returns where they stand.
+    async fn give_up(
+        &self,
+        partitions: &[PartitionId],
+        to: NodeId,
+        patience: Duration,
+    ) -> Result<Vec<(Epoch, Lsn)>, String>;
+
+    /// Takes commands again for what was given up: it stays here.
+    fn take_back(&self, partitions: &[PartitionId]);
+
+    /// Wall clock, milliseconds since 1970.
+    fn unix_ms(&self) -> i64;
+}
+
+/// What a node of the cluster is made of.
+pub struct Parts {
+    /// Who it is.
+    pub me: NodeId,
+    /// A random number that names this process of it.
+    pub incarnation: u64,
+    /// Times and wishes.
+    pub settings: Settings,
+    /// Who decides.
+    pub control: Arc<dyn ControlPlane>,
+    /// The way to other nodes.
+    pub bus: Arc<dyn Bus>,
+    /// Who is there.
+    pub membership: Arc<dyn Membership>,
+    /// What it runs on.
+    pub host: Arc<dyn Host>,
+    /// Its right to answer.
+    pub lease: Arc<Lease>,
+    /// A clock that only grows and counts suspend.
+    pub clock: Arc<dyn Fn() -> Duration + Send + Sync>,
+}
+
+/// See the module.
+pub struct Node {
+    pub(super) parts: Parts,
+    /// The newest map that is known here, and decided.
+    pub(super) map: watch::Sender<Arc<ClusterMap>>,
+    /// The version that is in force here.
+    in_force: watch::Sender<u64>,
+    /// Leases that this node gives while it leads, and its term.
+    pub(super) grants: Mutex<Option<(u64, Grants)>>,
+    /// Nodes that a broken connection says are gone, and when it did.
+    pub(super) hints: Mutex<BTreeMap<NodeId, Duration>>,
+    /// Wakes the controller.
+    pub(super) news: Notify,
+    /// Versions of the map that nodes have in force, as they said last.
+    pub(super) versions: Mutex<BTreeMap<NodeId, u64>>,
+    /// What was given up could not be handed over, and nobody knows whether it was.
+    has_given_up: AtomicBool,
+    /// To whom this node has promised not to found a cluster, and until when.
+    promised: Mutex<Option<(NodeId, Duration)>>,
+    handing_over: tokio::sync::Mutex<()>,
+    /// A move that the controller has asked for is under way.
+    pub(super) is_moving: AtomicBool,
+    /// When each node was there last, as the controller of this node saw it.
+    pub(super) seen: Mutex<BTreeMap<NodeId, Duration>>,
+}
+
+impl Node {
+    /// Not running yet.
+    pub fn new(parts: Parts) -> Arc<Node> {
+        let map = parts.control.map().borrow().clone();
+        Arc::new(Node {
+            parts,
+            map: watch::Sender::new(map),
+            in_force: watch::Sender::new(0),
+            grants: Mutex::new(None),
+            hints: Mutex::default(),
+            news: Notify::new(),
+            versions: Mutex::default(),
+            has_given_up: AtomicBool::new(false),
+            promised: Mutex::new(None),
+            handing_over: tokio::sync::Mutex::new(()),
+            is_moving: AtomicBool::new(false),
+            seen: Mutex::default(),
+        })
+    }
+
+    /// Who this node is.
+    pub fn me(&self) -> NodeId {
+        self.parts.me
+    }
+
+    /// Its right to answer.
+    pub fn lease(&self) -> &Lease {
+        &self.parts.lease
+    }
+
+    /// The newest map that is known here.
+    pub fn map(&self) -> Arc<ClusterMap> {
+        self.map.borrow().clone()
+    }
+
+    /// Tells when it changes.
+    pub fn maps(&self) -> watch::Receiver<Arc<ClusterMap>> {
+        self.map.subscribe()
+    }
+
+    /// Who is there, as this node sees it.
+    pub fn view(&self) -> Arc<View> {
+        self.parts.membership.view().borrow().clone()
+    }
+
+    /// Who decides.
+    pub fn control(&self) -> &Arc<dyn ControlPlane> {
+        &self.parts.control
+    }
+
+    /// The way to other nodes.
+    pub fn bus(&self) -> &Arc<dyn Bus> {
+        &self.parts.bus
+    }
+
+    /// Which process of the node this is.
+    pub fn incarnation(&self) -> u64 {
+        self.parts.incarnation
+    }
+
+    /// Whether this process is primary of the partition, as the newest map says.
+    pub fn is_primary_of(&self, id: PartitionId) -> bool {
+        let map = self.map.borrow();
+        map.place(id).is_some_and(|place| {
+            (place.primary, place.incarnation) == (Some(self.parts.me), self.parts.incarnation)
+        })
+    }
+
+    /// Where a node is reached: as gossip says, or else as the map does.
+    pub fn address_of(&self, node: NodeId) -> Option<Address> {
+        let view = self.parts.membership.view();
+        let view = view.borrow();
+        let heard = view.live.get(&node).or_else(|| view.dead.get(&node)).map(|profile| &profile.address);
+        let known = heard.filter(|address| address.port != 0).cloned();
+        known.or_else(|| {
+            let map = self.map.borrow();
+            map.nodes.get(&node).map(|member| member.address.clone()).filter(|address| address.port != 0)
+        })
+    }
+
+    /// A connection to this node has broken, or was refused.
+    pub fn note_broken(&self, node: NodeId) {
+        let now = (self.parts.clock)();
+        self.hints.lock().insert(node, now);
+        self.news.notify_one();
+    }
+
+    /// Lives, for ever.
+    pub async fn run(self: Arc<Node>) {
+        tokio::join!(self.learn(), self.put_in_force(), self.renew(), self.tell(), self.lead(), self.found());
+    }
+
+    /// A map that was decided.
+    pub(super) fn learn_map(&self, map: &ClusterMap) {
+        self.map.send_if_modified(|known| {
+            let is_newer = map.version > known.version;
+            if is_newer {
+                *known = Arc::new(map.clone());
+            }
+            is_newer
+        });
+    }
+
+    async fn learn(&self) {
+        let mut decided = self.parts.control.map();
+        loop {
+            let map = decided.borrow_and_update().clone();
+            self.learn_map(&map);
+            if decided.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn put_in_force(&self) {
+        let mut maps = self.map.subscribe();
+        loop {
+            let map = maps.borrow_and_update().clone();
+            if map.cluster.is_some() {
+                self.parts.host.put_in_force(&map).await;
+                let is_primary = map.partitions.iter().any(|place| place.primary == Some(self.parts.me));
+                if !is_primary {
+                    self.has_given_up.store(false, Ordering::Release);
+                }
+                self.in_force.send_replace(map.version);
+            }
+            if maps.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// What others are to know of this node.
+    async fn tell(&self) {
+        let mut last = None;
+        loop {
+            let profile = Profile { cluster: self.map.borrow().cluster, ..self.parts.host.profile() };
+            if last.as_ref() != Some(&profile) {
+                self.parts.membership.tell(profile.clone());
+                last = Some(profile);
+            }
+            tokio::time::sleep(self.parts.settings.renew_gap).await;
+        }
+    }
+
+    /// Asks for the lease, again and again.
+    async fn renew(self: &Arc<Self>) {
+        let mut gap = tokio::time::interval(self.parts.settings.renew_gap);
+        gap.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            gap.tick().await;
+            // A question that hangs must not hold up the next one: the leader may be another by then.
+            _ = tokio::time::timeout(self.parts.settings.renew_gap * 2, self.renew_once()).await;
+        }
+    }
+
+    async fn renew_once(self: &Arc<Self>) {
+        if self.map.borrow().cluster.is_none() {
+            return;
+        }
+        let asked_at = (self.parts.clock)();
+        let gave_up = self.has_given_up.load(Ordering::Acquire);
+        let ask =
+            Ask::Renew { incarnation: self.parts.incarnation, version: *self.in_force.borrow(), gave_up };
+        let Ok(Reply::Granted { version, map }) = self.ask_leader(&ask).await else { return };
+        map.iter().for_each(|map| self.learn_map(map));
+        let mut in_force = self.in_force.subscribe();
+        if in_force.wait_for(|now| *now >= version).await.is_ok() && !gave_up {
+            self.parts.lease.extend(asked_at, self.parts.settings.lease);
+        }
+    }
+
+    /// Asks whoever leads.
+    pub(super) async fn ask_leader(self: &Arc<Self>, ask: &Ask) -> Result<Reply, CallError> {
+        let leader = self.parts.control.leading().borrow().leader;
+        let leader = leader.ok_or_else(|| CallError::NotSent("no leader is known".into()))?;
+        self.ask(leader, ask, PATIENCE).await
+    }
+
+    /// Asks a node, which may be this one.
+    pub(super) async fn ask(
+        self: &Arc<Self>,
+        node: NodeId,
+        ask: &Ask,
+        patience: Duration,
+    ) -> Result<Reply, CallError> {
+        if node == self.parts.me {
+            return Ok(self.answer(self.parts.me, ask.clone()).await);
+        }
+        let unknown = || CallError::NotSent(format!("no address of node {node} is known"));
+        let address = self.address_of(node).ok_or_else(unknown)?;
+        let answer = self.parts.bus.call(node, &address, Kind::Control, encode(ask), patience).await?;
+        decode(&answer).ok_or_else(|| CallError::Unknown("an answer that makes no sense".into()))
+    }
+
+    /// In a box, as a node may ask itself.
+    fn answer(self: &Arc<Self>, from: NodeId, ask: Ask) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
+        Box::pin(Arc::clone(self).answer_it(from, ask))
+    }
+
+    async fn answer_it(self: Arc<Self>, from: NodeId, ask: Ask) -> Reply {
+        match ask {
+            Ask::Renew { incarnation, version, gave_up } => {
+                self.grant(from, incarnation, version, gave_up).await
+            }
+            Ask::Positions => Reply::Positions(self.own_answer()),
+            Ask::Map(map) => {
+                self.learn_map(&map);
+                Reply::Done
+            }
+            Ask::HandOver { partitions, to } => match self.hand_over(&partitions, to).await {
+                Ok(()) => Reply::Done,
+                Err(reason) => Reply::Refused(reason),
+            },
+            Ask::Promote(promotions) => self.decide_handover(from, promotions).await,
+            Ask::Promise => self.promise(from),
+            Ask::SetLeaving(node, is_leaving) => self.set_leaving(node, is_leaving).await,
+            Ask::Forget(node) => self.forget(node).await,
+        }
+    }
+
+    pub(super) fn own_answer(&self) -> Answer {
+        let host = &self.parts.host;
+        Answer {
+            incarnation: self.parts.incarnation,
+            can_serve: host.profile().can_serve,
+            positions: host.positions(),
+            in_step: host.in_step(),
+        }
+    }
+
+    /// Gives these partitions to that node, in a moment in which it has everything. This node must be their primary.
+    pub async fn hand_over(self: &Arc<Self>, partitions: &[PartitionId], to: NodeId) -> Result<(), String> {
+        let _one_at_a_time = self.handing_over.lock().await;
+        let map = self.map();
+        if to == self.parts.me || partitions.iter().any(|id| !self.is_primary_of(*id)) {
+            return Err("this node is not the primary of all that, or is to keep it".into());
+        }
+        let is_member = |id: &PartitionId| map.place(*id).is_some_and(|place| place.replicas.contains(&to));
+        if !partitions.iter().all(is_member) {
+            return Err(format!("node {to} is no replica of all that"));
+        }
+        // First: which process of it is there, so that nothing is asked while commands wait.
+        let incarnation = match self.ask(to, &Ask::Positions, PATIENCE).await {
+            Ok(Reply::Positions(answer)) if answer.can_serve => answer.incarnation,
+            Ok(_) => return Err(format!("node {to} can take no changes")),
+            Err(error) => return Err(format!("node {to}: {error}")),
+        };
+        let positions = self.parts.host.give_up(partitions, to, self.parts.settings.lease).await?;
+        let promotion = |(id, position): (&PartitionId, (Epoch, Lsn))| Promotion {
+            partition: *id,
+            if_epoch: map.place(*id).map_or(Epoch(0), |place| place.epoch),
+            to,
+            incarnation,
+            position,
+        };
+        let promotions = partitions.iter().zip(positions).map(promotion).collect();
+        let reason = match self.ask_leader(&Ask::Promote(promotions)).await {
+            Ok(Reply::Done) => return Ok(()),
+            Ok(Reply::Refused(reason)) => reason,
+            Ok(Reply::NotLeader(_)) => "the leader has changed".into(),
+            Err(CallError::NotSent(reason)) => reason,
+            Ok(_) | Err(CallError::Unknown(_)) => {
+                // It may be decided, or may be yet. Others choose; this node among them.
+                self.has_given_up.store(true, Ordering::Release);
+                return Err("whether it was decided is not known".into());
+            }
+        };
+        self.parts.host.take_back(partitions);
+        Err(reason)
+    }
+
+    /// Gives everything away that this node is primary of, for a stop. Returns whether nothing is left.
+    pub async fn hand_over_all(self: &Arc<Self>) -> bool {
+        let map = self.map();
+        let mut by_replica: BTreeMap<NodeId, Vec<PartitionId>> = BTreeMap::new();
+        let in_step: BTreeMap<NodeId, Vec<PartitionId>> = self.parts.host.in_step().into_iter().collect();
+        for id in map.primary_of(self.parts.me).filter(|id| self.is_primary_of(*id)) {
+            let replicas = map.place(id).map(|place| &place.replicas[..]).unwrap_or_default();
+            let able = replicas.iter().filter(|node| in_step.get(node).is_some_and(|all| all.contains(&id)));
+            // One for everything, where one has everything.
+            if let Some(to) = able.max_by_key(|node| (in_step[node].len(), **node)) {
+                by_replica.entry(*to).or_default().push(id);
+            }
+        }
+        for (to, partitions) in by_replica {
+            match self.hand_over(&partitions, to).await {
+                Ok(()) => tracing::info!("{} partitions were handed over to node {to}", partitions.len()),
+                Err(reason) => {
+                    tracing::warn!("{} partitions could not be handed over: {reason}", partitions.len())
+                }
+            }
+        }
+        let map = self.map();
+        let left = map.primary_of(self.parts.me).filter(|id| self.is_primary_of(*id)).count();
+        left == 0
+    }
+
+    /// Whether this node founds no cluster because another one is about to.
+    pub(super) fn has_promised(&self) -> bool {
+        let now = (self.parts.clock)();
+        self.promised.lock().is_some_and(|(_, until)| now < until)
+    }
+
+    fn promise(&self, to: NodeId) -> Reply {
+        let now = (self.parts.clock)();
+        let mut promised = self.promised.lock();
+        match *promised {
+            Some((other, until)) if other != to && now < until => {
+                Reply::Refused(format!("node {other} is about to found a cluster"))
+            }
+            _ if self.map.borrow().cluster.is_some() => Reply::Refused("it is in a cluster".into()),
+            _ => {
+                *promised = Some((to, now + PATIENCE * 10));
+                Reply::Done
+            }
+        }
+    }
+}
+
+/// Answers what other nodes ask of a node.
+pub struct Answers(pub Arc<Node>);
+
+#[async_trait]
+impl Serve for Answers {
+    async fn serve(&self, from: NodeId, request: Vec<u8>) -> Option<Vec<u8>> {
+        let ask = decode(&request)?;
+        Some(encode(&self.0.answer(from, ask).await))
+    }
+}
