@@ -6,6 +6,7 @@
 //! - [`lease`]: a primary may answer as long as it has a lease of the control leader; its successor starts when that is over.
 //! - [`promotion`] and [`placement`] say what is to be decided next: pure functions of what is known, time included.
 //! - [`bus`] carries what nodes say to one another, but for gossip and replication.
+//! - [`trust`] says whom a node listens to.
 //!
 //! Nothing here knows of data or clients: positions come in, the map goes out, as plain values.
 
@@ -22,3 +23,4 @@ pub mod node;
 mod node_tests;
 pub mod placement;
 pub mod promotion;
+pub mod trust;
