@@ -74,6 +74,7 @@ impl Node {
                     self.service.pause.end();
                     continue;
                 }
+                Verdict::Away(_) | Verdict::Later => unreachable!("there are no other nodes"),
             };
             encode(&reply, self.session.version, &mut out);
             self.session.publish();

@@ -2,6 +2,7 @@
 
 use super::{Command, Outcome, Request, container, session};
 use crate::protocol::error::ErrorReply;
+use crate::protocol::reply::Reply;
 use crate::protocol::spec::Group;
 use crate::protocol::spec::flag::{ADMIN, FAST, LOADING, NO_ASYNC_LOADING, NOSCRIPT, STALE};
 use crate::protocol::spec::syntax::{block, integer, one_of, string, token};
@@ -262,7 +263,7 @@ pub const COMMANDS: &[Command] = &[
     .since("3.0.0")
     .complexity("Depends on the subcommand")
     .summary("Commands on the cluster."),
-    session("readonly", disabled)
+    session("readonly", readonly)
         .arity(1)
         .flags(LOADING.and(STALE).and(FAST))
         .group(Group::Cluster)
@@ -270,7 +271,7 @@ pub const COMMANDS: &[Command] = &[
         .complexity("O(1)")
         .summary("Allows this connection to read from a replica.")
         .categories(&["connection"]),
-    session("readwrite", disabled)
+    session("readwrite", readwrite)
         .arity(1)
         .flags(LOADING.and(STALE).and(FAST))
         .group(Group::Cluster)
@@ -290,4 +291,21 @@ pub const COMMANDS: &[Command] = &[
 
 fn disabled(_: &Request, _: &mut Session) -> Outcome {
     Err(ErrorReply::fixed("ERR This instance has cluster support disabled").into())
+}
+
+fn readonly(request: &Request, session: &mut Session) -> Outcome {
+    read_copies(request, session, true)
+}
+
+fn readwrite(request: &Request, session: &mut Session) -> Outcome {
+    read_copies(request, session, false)
+}
+
+/// Takes reads from copies from now on, or leaves them to the primary.
+fn read_copies(request: &Request, session: &mut Session, reads_copies: bool) -> Outcome {
+    if request.service.forwarding.get().is_none() {
+        return disabled(request, session);
+    }
+    session.reads_copies = reads_copies;
+    Ok(Reply::Ok)
 }

@@ -127,6 +127,7 @@ fn reset(request: &Request, session: &mut Session) -> Outcome {
     // NO-EVICT stays: in Redis 7.0 it is no part of what is reset.
     session.is_no_touch = false;
     session.write_concern = None;
+    session.reads_copies = false;
     session.version = Version::Resp2;
     session.database = 0;
     session.name.clear();

@@ -46,6 +46,8 @@ pub enum Answer {
     },
     /// It waits for copies of what the connection wrote.
     Copies(CopiesWanted),
+    /// Another node has become primary of what it would change: it has changed nothing, and is to run there.
+    Moved,
 }
 
 /// Runs a command that passed the gates, notes its write in the session, and records it. Errors are replies here.
@@ -59,6 +61,9 @@ pub fn execute(entry: &Entry, request: &Request, session: &mut Session) -> Answe
             Some(ticket) => return Answer::Waiting { ticket, timeout_ms: wait.timeout_ms },
             None => wait.on_timeout,
         },
+        Err(Failure::Interrupt(Interrupt::NotPrimary)) if request.service.forwarding.get().is_some() => {
+            return Answer::Moved;
+        }
         Err(Failure::Copies(wanted)) => {
             // It has run; what is still to come is how many copies there are.
             record(entry, request, session, &Reply::Null, started);
@@ -179,10 +184,12 @@ fn enter(failure: &Failure, request: &Request, session: &Session) -> Option<Arc<
 }
 
 /// Runs `run` again and again until all that it needs is in memory; it is told whether it must wait for the disk under the
-/// locks, because fetching one row after the other has taken long enough. The outcome is no interrupt.
+/// locks, because fetching one row after the other has taken long enough. The outcome is no interrupt but that another node
+/// takes these changes.
 #[inline]
 pub fn until_fetched(store: &Store, mut run: impl FnMut(bool) -> Outcome) -> Outcome {
     match run(false) {
+        outcome @ Err(Failure::Interrupt(Interrupt::NotPrimary)) => outcome,
         Err(Failure::Interrupt(interrupt)) => run_again(store, interrupt, &mut run),
         outcome => outcome,
     }
@@ -193,6 +200,7 @@ fn run_again(store: &Store, mut interrupt: Interrupt, run: &mut dyn FnMut(bool) 
     for attempt in 0..RUNS_MAX {
         fetch(store, &interrupt)?;
         interrupt = match run(attempt >= FETCHES_MAX) {
+            outcome @ Err(Failure::Interrupt(Interrupt::NotPrimary)) => return outcome,
             Err(Failure::Interrupt(interrupt)) => interrupt,
             outcome => return outcome,
         };

@@ -13,7 +13,7 @@ use super::{Command, Failure, Handler, Outcome, Request, record, serve, session}
 use crate::base::concern::WriteConcern;
 use crate::config::Settings;
 use crate::protocol::args::Args;
-use crate::protocol::encode::Version;
+use crate::protocol::encode::{self, Version};
 use crate::protocol::error::{self, ErrorReply};
 use crate::protocol::reply::Reply;
 use crate::protocol::spec::access::RO;
@@ -23,7 +23,7 @@ use crate::protocol::spec::{Flags, Group, KeySpec};
 use crate::session::holds::Holds;
 use crate::session::multi::Queued;
 use crate::session::session::Session;
-use crate::store::{Key, PartitionSet, Store, Transaction};
+use crate::store::{Interrupt, Key, PartitionSet, Store, Transaction};
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 
@@ -117,10 +117,22 @@ fn exec(request: &Request, session: &mut Session) -> Outcome {
         return Err(ErrorReply::fixed("ERR EXEC without MULTI").into());
     };
     session.executing = Some((multi.queue.len(), multi.bytes));
-    let reply =
-        if multi.is_aborted { Reply::Error(error::EXEC_ABORT) } else { run(request, session, &multi.queue) };
+    let outcome = if multi.is_aborted {
+        Ok(Reply::Error(error::EXEC_ABORT))
+    } else {
+        run(request, session, &multi.queue)
+    };
     session.executing = None;
     session.touch();
+    let reply = match outcome {
+        Err(failure @ Failure::Interrupt(Interrupt::NotPrimary))
+            if request.service.forwarding.get().is_some() =>
+        {
+            session.multi = Some(multi); // it is to run elsewhere
+            return Err(failure);
+        }
+        outcome => outcome.unwrap_or_else(reply_of),
+    };
     session.watched.clear(&request.service.store, request.now);
     Ok(reply)
 }
@@ -138,6 +150,16 @@ impl Step<'_> {
         !matches!(command.handler, Handler::Session(_)) || command.spec.group == Group::Connection
     }
 
+    /// Whether it concerns the connection or the server and not data, so that it runs where the client is connected.
+    fn is_for_caller(&self) -> bool {
+        matches!(self.entry.command.handler, Handler::Session(_) | Handler::Container)
+    }
+
+    /// Whether it changes what the commands behind it mean, or how their replies are written.
+    fn is_frame(&self) -> bool {
+        matches!(self.entry.command.spec.name, "select" | "hello")
+    }
+
     fn is_write(&self) -> bool {
         matches!(self.entry.command.handler, Handler::Write(_))
     }
@@ -149,13 +171,11 @@ impl Step<'_> {
     }
 }
 
-fn run(request: &Request, session: &mut Session, queue: &[Queued]) -> Reply {
+fn run(request: &Request, session: &mut Session, queue: &[Queued]) -> Outcome {
     let database = session.database;
     let steps = steps_of(queue);
-    let partitions = steps.iter().filter(|step| !matches!(step.entry.command.handler, Handler::Session(_)));
-    let partitions = partitions.fold(session.watched.partitions(&request.service.store), |all, step| {
-        all.union(partitions_of(step.entry.command, &step.args, &request.service.store))
-    });
+    let watched = session.watched.partitions(&request.service.store);
+    let partitions = partitions_of_steps(&request.service.store, &steps, watched);
     let (mut replies, mut position, mut holds) = (Vec::new(), 0, Holds::default());
     let (version, concern) = (session.version, concern_of(session, request.settings, &steps));
     let replication = &*request.service.replication;
@@ -181,19 +201,61 @@ fn run(request: &Request, session: &mut Session, queue: &[Queued]) -> Reply {
     session.holds.merge(holds);
     match outcome {
         Ok(Reply::Ok) => {}
-        Ok(reply) => return reply,
-        Err(failure) => return reply_of(failure),
+        other => return other,
     }
     if position > 0 && !request.service.waiting.is_empty() {
         serve_after(request, &steps, database);
     }
-    for (step, (reply, _)) in steps.iter().zip(&mut replies).filter(|(step, _)| !step.is_inside()) {
+    let is_forwarded = session.is_forwarded;
+    let is_outside = |step: &Step| !is_forwarded && !step.is_inside();
+    for (step, (reply, _)) in steps.iter().zip(&mut replies).filter(|(step, _)| is_outside(step)) {
         if let Answer::Reply(made) = execute(step.entry, &request_of(request, session, step), session) {
             *reply = made;
         }
     }
     let replies = replies.into_iter().map(|(reply, asked)| reply.in_version(asked, session.version));
-    Reply::Array(replies.collect())
+    Ok(Reply::Array(replies.collect()))
+}
+
+/// The partitions that a transaction of these commands needs, those of watched keys not included.
+pub fn partitions_of_queue(store: &Store, queue: &[Queued]) -> PartitionSet {
+    partitions_of_steps(store, &steps_of(queue), PartitionSet::of(SmallVec::new()))
+}
+
+fn partitions_of_steps(store: &Store, steps: &[Step], besides: PartitionSet) -> PartitionSet {
+    let steps = steps.iter().filter(|step| !matches!(step.entry.command.handler, Handler::Session(_)));
+    steps.fold(besides, |all, step| all.union(partitions_of(step.entry.command, &step.args, store)))
+}
+
+/// Whether a queued command concerns the connection or the server and not data, so that it runs where the client is connected.
+pub fn is_for_caller(queued: &Queued) -> bool {
+    Step { entry: find_again(queued.args()), args: queued.args() }.is_for_caller()
+}
+
+/// Appends the reply to a transaction whose commands on data have run at another node. `item` gives the replies to these, in their
+/// order; the others run now.
+pub fn merge<'a>(
+    request: &Request,
+    session: &mut Session,
+    queue: &[Queued],
+    mut item: impl FnMut() -> &'a [u8],
+    out: &mut Vec<u8>,
+) {
+    encode::array_head(queue.len(), out);
+    session.executing = Some((queue.len(), 0));
+    for step in steps_of(queue) {
+        let answered = item();
+        if step.is_for_caller() {
+            let version = session.version;
+            if let Answer::Reply(reply) = execute(step.entry, &request_of(request, session, &step), session) {
+                encode::encode(&reply, if step.is_inside() { session.version } else { version }, out);
+            }
+        } else {
+            out.extend_from_slice(answered);
+        }
+    }
+    session.executing = None;
+    session.touch();
 }
 
 fn steps_of(queue: &[Queued]) -> Vec<Step<'_>> {
@@ -270,7 +332,7 @@ fn run_inside(
     let database = session.database;
     let mut replies = Vec::with_capacity(steps.len());
     for step in steps {
-        if !step.is_inside() {
+        if !step.is_inside() || session.is_forwarded && step.is_for_caller() && !step.is_frame() {
             replies.push((Reply::Null, session.version));
             continue;
         }

@@ -62,7 +62,7 @@ pub enum Kind {
     Primary,
     /// Pairs of database and write concern, or nothing.
     DatabaseConcerns,
-    /// `primary`, `any`, or `max-lag=` and milliseconds.
+    /// `auto`, `primary`, `any`, or `max-lag=` and milliseconds.
     ReplicaReads,
     /// `no`; `yes` is refused with this text.
     Unsupported(&'static str),
@@ -382,10 +382,11 @@ pub const MAX_LAG: &[u8] = b"max-lag=";
 fn replica_reads(word: &[u8]) -> Result<Vec<u8>, String> {
     let word = word.to_ascii_lowercase();
     let milliseconds = word.strip_prefix(MAX_LAG).and_then(number::parse_i64);
-    if word == b"primary" || word == b"any" || milliseconds.is_some_and(|limit| limit > 0) {
+    if matches!(word.as_slice(), b"auto" | b"primary" | b"any") || milliseconds.is_some_and(|limit| limit > 0)
+    {
         return Ok(word);
     }
-    Err("argument must be 'primary', 'any' or 'max-lag=<milliseconds>'".to_owned())
+    Err("argument must be 'auto', 'primary', 'any' or 'max-lag=<milliseconds>'".to_owned())
 }
 
 /// Letter and bit of each class of keyspace events, in the order they are shown; `K` and the later ones are not part of `A`.

@@ -188,6 +188,8 @@ pub struct Settings {
     pub write_concern_timeout: u64,
     /// Which reads a replica answers.
     pub replica_reads: ReplicaReads,
+    /// Milliseconds that commands wait for a primary while there is none.
+    pub failover_wait: u64,
 
     // --- scripts
     /// Milliseconds after which a script is called busy; 0 is never.
@@ -295,6 +297,8 @@ impl ClusterSettings {
 /// Which reads a replica answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplicaReads {
+    /// Those of a cluster's clients go to the primary, so that they read what they wrote; a replica without a cluster answers all.
+    Auto,
     /// None: they are the primary's.
     Primary,
     /// All, however old its data is.
@@ -537,6 +541,7 @@ impl Settings {
             write_concern_databases: read_database_concerns((read.shown)("write-concern-databases")),
             write_concern_timeout: read.number("write-concern-timeout"),
             replica_reads: read.replica_reads("replica-reads"),
+            failover_wait: read.number("failover-wait"),
             busy_reply_threshold: read.number("busy-reply-threshold"),
         }
     }
@@ -592,6 +597,7 @@ impl<'a, F: Fn(&'static str) -> &'a [u8]> Reader<F> {
 
     fn replica_reads(&self, name: &'static str) -> ReplicaReads {
         match (self.shown)(name) {
+            b"auto" => ReplicaReads::Auto,
             b"primary" => ReplicaReads::Primary,
             word => match word.strip_prefix(kind::MAX_LAG).and_then(number::parse_i64) {
                 Some(limit) => ReplicaReads::MaxLag(limit.unsigned_abs()),

@@ -320,7 +320,8 @@ pub const PARAMETERS: &[Parameter] = &[
     row("write-concern", Word(&WriteConcern::NAMES), "local").effective(),
     row("write-concern-databases", DatabaseConcerns, "").effective(),
     row("write-concern-timeout", LONG_COUNT, "5000").effective(),
-    row("replica-reads", ReplicaReads, "any").effective(),
+    row("replica-reads", ReplicaReads, "auto").effective(),
+    row("failover-wait", LONG_COUNT, "5000").effective(),
 ];
 
 const FACILITIES: [&str; 9] =

@@ -330,7 +330,7 @@ fn redis_parameters_have_their_names_and_defaults() {
         "set-max-listpack-entries",
         "set-max-listpack-value",
     ];
-    const OURS: [&str; 16] = [
+    const OURS: [&str; 17] = [
         "bootstrap-expect",
         "cluster-secret",
         "cluster-seeds",
@@ -339,6 +339,7 @@ fn redis_parameters_have_their_names_and_defaults() {
         "checkpoint-age",
         "checkpoint-journal-size",
         "checkpoint-overlay-size",
+        "failover-wait",
         "partitions",
         "replica-reads",
         "replicas",

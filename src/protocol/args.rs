@@ -15,7 +15,7 @@ pub struct Args<'a> {
 
 impl<'a> Args<'a> {
     /// The words at `ranges` of `buffer`.
-    pub fn new(buffer: &'a [u8], ranges: &'a [Range]) -> Args<'a> {
+    pub const fn new(buffer: &'a [u8], ranges: &'a [Range]) -> Args<'a> {
         Args { buffer, ranges }
     }
 

@@ -27,6 +27,14 @@ const READ_UNCONFIRMED: ErrorReply = ErrorReply::fixed(
     "UNCONFIRMED The data was changed, and the change is not yet on as many nodes as its write concern asks for.",
 );
 
+/// The reply in the place of one that is held for this and not confirmed.
+pub(super) fn unconfirmed(held: Held) -> ErrorReply {
+    match held {
+        Held::Write => WRITE_UNCONFIRMED,
+        Held::Read => READ_UNCONFIRMED,
+    }
+}
+
 /// A reply in the output that tells of something unconfirmed.
 pub struct HeldReply {
     /// Where it is.
@@ -97,7 +105,7 @@ impl<S: Stream> Connection<S> {
     }
 
     /// Whether it was confirmed in time; `None` if the connection is to end.
-    async fn await_confirmation(&mut self, holds: &Holds) -> Option<bool> {
+    pub(super) async fn await_confirmation(&mut self, holds: &Holds) -> Option<bool> {
         let service = Arc::clone(&self.service);
         let mut changes = service.replication.changes();
         let limit_ms = service.settings().write_concern_timeout;
@@ -134,10 +142,7 @@ impl<S: Stream> Connection<S> {
         let mut copied = 0;
         for reply in held {
             output.extend_from_slice(&self.output[copied..reply.range.start]);
-            let error = match reply.held {
-                Held::Write => WRITE_UNCONFIRMED,
-                Held::Read => READ_UNCONFIRMED,
-            };
+            let error = unconfirmed(reply.held);
             self.service.statistics.error(error.code());
             encode::encode(&Reply::Error(error), self.session.version, &mut output);
             copied = reply.range.end;

@@ -15,6 +15,7 @@
 use super::buffers;
 use super::confirmation::{HeldReply, Release};
 use super::dispatch::{Turn, Verdict, dispatch};
+use super::forward::{Collected, Errand, Return};
 use super::stream::Stream;
 use crate::base::clock;
 use crate::config::Settings;
@@ -63,7 +64,7 @@ const LATE_GAP: Duration = Duration::from_millis(100);
 const RELIEF_GAP: Duration = Duration::from_millis(10);
 const RELIEF_LOOKS: u32 = 10;
 /// How soon the end of a wait is tried again that another thread is just about to serve.
-const CLAIM_AGAIN_GAP: Duration = Duration::from_millis(1);
+pub(super) const CLAIM_AGAIN_GAP: Duration = Duration::from_millis(1);
 
 /// What ends the wait of a blocking command when the server begins to follow another one.
 const ROLE_CHANGED: ErrorReply = ErrorReply::fixed(
@@ -71,7 +72,7 @@ const ROLE_CHANGED: ErrorReply = ErrorReply::fixed(
 );
 
 /// Why a connection woke up.
-enum Woken {
+pub(super) enum Woken {
     /// This many bytes are in the thread's shared buffer.
     Shared(usize),
     /// Bytes were added to the connection's own buffer.
@@ -82,6 +83,8 @@ enum Woken {
     Sent,
     /// The wait is over.
     Resumed,
+    /// What was sent to other nodes is done.
+    Settled(Return),
     /// The peer is gone.
     Gone,
 }
@@ -100,7 +103,7 @@ type Wait = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// One client's connection.
 pub struct Connection<S> {
-    stream: S,
+    pub(super) stream: S,
     pub(super) service: Arc<Service>,
     pub(super) session: Session,
     parser: Parser,
@@ -114,11 +117,17 @@ pub struct Connection<S> {
     /// Replies wait to be confirmed.
     pub(super) is_confirming: bool,
     /// What must end before commands run again.
-    wait: Option<Wait>,
+    pub(super) wait: Option<Wait>,
     /// The command that waits for a key, if that is why.
-    ticket: Option<Arc<Ticket>>,
+    pub(super) ticket: Option<Arc<Ticket>>,
     /// What WAIT or WAITAOF waits for, if that is why.
-    copies: Option<CopiesWanted>,
+    pub(super) copies: Option<CopiesWanted>,
+    /// Commands of this turn that are for another node.
+    pub(super) collected: Collected,
+    /// What was sent to other nodes and is not done: commands wait for it.
+    pub(super) errand: Option<Errand>,
+    /// The client sends nothing more, and has commands at other nodes whose replies it may still wait for.
+    is_half_closed: bool,
 }
 
 impl<S: Stream> Connection<S> {
@@ -138,6 +147,9 @@ impl<S: Stream> Connection<S> {
             wait: None,
             ticket: None,
             copies: None,
+            collected: Collected::default(),
+            errand: None,
+            is_half_closed: false,
         }
     }
 
@@ -158,6 +170,10 @@ impl<S: Stream> Connection<S> {
                 Woken::Resumed => {
                     self.time_is_up(None);
                     self.turns(0).await
+                }
+                Woken::Settled(settled) => {
+                    self.settle(settled);
+                    self.turns(0).await && (self.errand.is_some() || !self.is_half_closed)
                 }
                 Woken::Shared(len) => self.turns(len).await,
                 Woken::Own | Woken::Sent => self.turns(0).await,
@@ -194,7 +210,11 @@ impl<S: Stream> Connection<S> {
 
     /// Whether commands may run: not while waiting, nor while too much output does.
     fn may_run(&self) -> bool {
-        self.wait.is_none() && !self.is_confirming && self.session.closing.is_none() && !self.is_output_full()
+        self.wait.is_none()
+            && self.errand.is_none()
+            && !self.is_confirming
+            && self.session.closing.is_none()
+            && !self.is_output_full()
     }
 
     /// Whether commands wait because of unsent output. With a limit they do not: whoever exceeds it is closed.
@@ -210,7 +230,7 @@ impl<S: Stream> Connection<S> {
         self.output.len() - self.sent
     }
 
-    fn poll_woken(&mut self, context: &mut Context) -> Poll<Woken> {
+    pub(super) fn poll_woken(&mut self, context: &mut Context) -> Poll<Woken> {
         if self.session.client.has_mail() {
             return Poll::Ready(Woken::Mail);
         }
@@ -226,6 +246,24 @@ impl<S: Stream> Connection<S> {
         }
         if self.wait.as_mut().is_some_and(|wait| wait.as_mut().poll(context).is_ready()) {
             return Poll::Ready(Woken::Resumed);
+        }
+        if let Some(errand) = &mut self.errand {
+            if let Poll::Ready(settled) = errand.run.as_mut().poll(context) {
+                self.errand = None;
+                return Poll::Ready(Woken::Settled(settled));
+            }
+            if self.is_half_closed {
+                return Poll::Pending;
+            }
+            let input = self.poll_input(context);
+            // Who closes one half waits for replies; but nobody waits for data to come on behalf of a client that may be gone.
+            if matches!(input, Poll::Ready(Woken::Gone))
+                && self.errand.as_ref().is_some_and(|errand| !errand.may_wait)
+            {
+                self.is_half_closed = true;
+                return Poll::Pending;
+            }
+            return input;
         }
         self.poll_input(context)
     }
@@ -412,6 +450,13 @@ impl<S: Stream> Connection<S> {
                             self.wait_for_pause(until_ms);
                             break;
                         }
+                        Verdict::Away(away) => {
+                            used += len;
+                            if !self.collect(*away) {
+                                break;
+                            }
+                        }
+                        Verdict::Later => break,
                     }
                 }
                 Err(error) => {
@@ -421,6 +466,7 @@ impl<S: Stream> Connection<S> {
                 }
             }
         }
+        self.send_collected();
         self.session.publish();
         self.session.client.note_turn(turn.now_ms);
         self.parser.shrink();
@@ -428,7 +474,7 @@ impl<S: Stream> Connection<S> {
     }
 
     #[inline]
-    fn answer(&mut self, reply: &Reply) {
+    pub(super) fn answer(&mut self, reply: &Reply) {
         let start = self.output.len();
         self.encode(reply);
         if let Some(held) = self.session.holds.take_held()
@@ -440,19 +486,27 @@ impl<S: Stream> Connection<S> {
 
     #[inline]
     fn encode(&mut self, reply: &Reply) {
-        if self.session.replies == Replies::On {
+        if self.is_told() {
             encode::encode(reply, self.session.version, &mut self.output);
-        } else {
-            self.session.replies = match self.session.replies {
-                Replies::Skip => Replies::On,
-                Replies::SkipNext => Replies::Skip,
-                other => other,
-            };
         }
     }
 
+    /// Whether the client wants the reply that comes now.
+    #[inline]
+    pub(super) fn is_told(&mut self) -> bool {
+        if self.session.replies == Replies::On {
+            return true;
+        }
+        self.session.replies = match self.session.replies {
+            Replies::Skip => Replies::On,
+            Replies::SkipNext => Replies::Skip,
+            other => other,
+        };
+        false
+    }
+
     /// Lets the other connections of this thread run, then makes sure that what all of them changed is in the journal.
-    async fn flush(&mut self) -> bool {
+    pub(super) async fn flush(&mut self) -> bool {
         if buffers::connections() > 1 {
             tokio::task::yield_now().await;
         }
@@ -535,7 +589,7 @@ impl<S: Stream> Connection<S> {
 
     /// Closes the connection, without another byte, if more replies wait than it may have.
     #[inline]
-    fn close_if_over_limit(&mut self, settings: &Settings) {
+    pub(super) fn close_if_over_limit(&mut self, settings: &Settings) {
         let limited_len = limited_output_len(self.unsent_len());
         if limited_len == 0 {
             return;
@@ -592,7 +646,7 @@ impl<S: Stream> Connection<S> {
     }
 
     /// Takes in what others left for this connection. False if it is to end.
-    fn read_mail(&mut self) -> bool {
+    pub(super) fn read_mail(&mut self) -> bool {
         let letters = self.session.client.take_mail();
         if self.session.client.is_killed() {
             return false;
@@ -630,7 +684,7 @@ impl<S: Stream> Connection<S> {
     }
 
     /// Holds commands until the pause changes or the wall clock `until_ms`.
-    fn wait_for_pause(&mut self, until_ms: i64) {
+    pub(super) fn wait_for_pause(&mut self, until_ms: i64) {
         let mut changes = self.service.pause.changes();
         let time = Duration::from_millis((until_ms - clock::unix_ms()).max(1) as u64);
         self.begin_wait(Box::pin(async move {
@@ -639,7 +693,7 @@ impl<S: Stream> Connection<S> {
     }
 
     /// Holds commands until the ticket is served, its time is up, or another client ends the wait.
-    fn wait_for_key(&mut self, ticket: Arc<Ticket>, timeout_ms: Option<u64>) {
+    pub(super) fn wait_for_key(&mut self, ticket: Arc<Ticket>, timeout_ms: Option<u64>) {
         self.ticket = Some(ticket);
         self.session.client.set_waiting(true);
         self.begin_wait(match timeout_ms {
@@ -649,7 +703,7 @@ impl<S: Stream> Connection<S> {
     }
 
     /// Holds commands until there are enough copies, the time is up, or another client ends the wait.
-    fn wait_for_copies(&mut self, wanted: CopiesWanted) {
+    pub(super) fn wait_for_copies(&mut self, wanted: CopiesWanted) {
         self.copies = Some(wanted);
         self.session.client.set_waiting(true);
         let service = Arc::clone(&self.service);
@@ -667,7 +721,7 @@ impl<S: Stream> Connection<S> {
     }
 
     /// Ends a wait that nobody served, or one for copies, with `reply` or what the command gives in that case.
-    fn time_is_up(&mut self, reply: Option<Reply>) {
+    pub(super) fn time_is_up(&mut self, reply: Option<Reply>) {
         if let Some(wanted) = self.copies.take() {
             self.end_wait();
             let count = || wanted.reply(wanted.count(&self.service));
@@ -694,7 +748,7 @@ impl<S: Stream> Connection<S> {
 }
 
 impl<S> Connection<S> {
-    fn end_wait(&mut self) {
+    pub(super) fn end_wait(&mut self) {
         if self.wait.take().is_some() {
             self.session.is_blocked = false;
             self.session.client.set_waiting(false);

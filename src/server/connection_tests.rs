@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 
 /// Whatever a test waits for comes within this time, or never.
-const SOON: Duration = Duration::from_secs(20);
+pub(super) const SOON: Duration = Duration::from_secs(20);
 
 fn service() -> Arc<Service> {
     service_with(&[])
@@ -43,22 +43,22 @@ fn follow(service: &Service, journaled: u64) {
 }
 
 /// A client of a service.
-struct Connected(DuplexStream);
+pub(super) struct Connected(pub(super) DuplexStream);
 
 impl Connected {
-    fn to(service: &Arc<Service>) -> Connected {
+    pub(super) fn to(service: &Arc<Service>) -> Connected {
         let client = service.clients.register(Peer::default(), 0, 100).expect("a free place");
         let (stream, peer) = tokio::io::duplex(1 << 16);
         tokio::spawn(Connection::new(stream, Arc::clone(service), client).run());
         Connected(peer)
     }
 
-    async fn send(&mut self, lines: &str) {
+    pub(super) async fn send(&mut self, lines: &str) {
         self.0.write_all(lines.replace('|', "\r\n").as_bytes()).await.expect("it reads");
     }
 
     /// These lines come next.
-    async fn expect(&mut self, lines: &str) {
+    pub(super) async fn expect(&mut self, lines: &str) {
         let expected = lines.replace('|', "\r\n");
         let mut found = vec![0; expected.len()];
         let read = tokio::time::timeout(SOON, self.0.read_exact(&mut found));
@@ -67,7 +67,7 @@ impl Connected {
     }
 
     /// The line that comes next, without its end.
-    async fn line(&mut self) -> String {
+    pub(super) async fn line(&mut self) -> String {
         let mut line = Vec::new();
         while !line.ends_with(b"\r\n") {
             let byte = tokio::time::timeout(SOON, self.0.read_u8()).await.expect("soon").expect("a byte");
@@ -77,7 +77,7 @@ impl Connected {
     }
 
     /// Nothing has come, though all other tasks have done what they can: time stands still in these tests.
-    async fn expect_nothing(&mut self) {
+    pub(super) async fn expect_nothing(&mut self) {
         for _ in 0..100 {
             tokio::task::yield_now().await;
         }

@@ -5,6 +5,7 @@
 //! transaction that is being put together; a refused EXEC ends it.
 
 use super::names;
+use super::route::{self, Away, Place, place};
 use crate::base::clock;
 use crate::commands::execute::{Answer, disk_refusal, execute, partitions_of};
 use crate::commands::table::{self, Entry};
@@ -19,11 +20,12 @@ use crate::protocol::spec::{Flags, flag};
 use crate::replication::LinkState;
 use crate::session::apply::policy;
 use crate::session::copies::CopiesWanted;
+use crate::session::forwarding::Route;
 use crate::session::pause::Scope;
 use crate::session::service::Service;
 use crate::session::session::{Closing, Session};
 use crate::session::waiting::Ticket;
-use crate::store::Refusal;
+use crate::store::{PartitionSet, Refusal};
 use std::sync::Arc;
 
 /// Keys that one command evicts before it runs, if there are too many; more if those had fewer bytes than it has itself, so
@@ -39,6 +41,14 @@ pub struct Turn<'a> {
     pub settings: &'a Settings,
     /// Wall clock when the turn began, milliseconds since 1970.
     pub now_ms: i64,
+}
+
+impl Turn<'_> {
+    /// Whether this server follows another one that takes all changes. In a cluster what is not for this node does not get so far.
+    #[inline]
+    fn is_replica(&self) -> bool {
+        self.service.replication.is_replica() && self.service.forwarding.get().is_none()
+    }
 }
 
 /// What became of a command.
@@ -59,28 +69,32 @@ pub enum Verdict {
         /// Wall clock milliseconds.
         until_ms: i64,
     },
+    /// It is for another node, or for whoever becomes primary of what it needs.
+    Away(Box<Away>),
+    /// It must wait until those that are collected are done, and then be dispatched again.
+    Later,
 }
 
 /// A command and the words it was called with.
-struct Call<'a> {
+pub(super) struct Call<'a> {
     /// What runs: a subcommand if there are such.
-    entry: &'static Entry,
+    pub(super) entry: &'static Entry,
     /// The first word's command: the same, or the container.
-    base: &'static Entry,
-    args: Args<'a>,
+    pub(super) base: &'static Entry,
+    pub(super) args: Args<'a>,
 }
 
 impl Call<'_> {
     #[inline]
-    fn flags(&self) -> Flags {
+    pub(super) fn flags(&self) -> Flags {
         self.entry.command.spec.flags
     }
 
-    fn base_name(&self) -> &'static str {
+    pub(super) fn base_name(&self) -> &'static str {
         self.base.command.spec.name
     }
 
-    fn is_exec(&self) -> bool {
+    pub(super) fn is_exec(&self) -> bool {
         self.base_name() == "exec"
     }
 }
@@ -88,6 +102,9 @@ impl Call<'_> {
 /// Takes one command from its words to its end.
 #[inline]
 pub fn dispatch(turn: Turn, session: &mut Session, args: Args) -> Verdict {
+    if session.collecting.is_some() {
+        return follow(turn, session, args);
+    }
     let call = match find(args) {
         Ok(call) => call,
         Err(refusal) => {
@@ -101,7 +118,20 @@ pub fn dispatch(turn: Turn, session: &mut Session, args: Args) -> Verdict {
             return Verdict::Done(refused(turn, session, None, refusal));
         }
     };
-    if let Err(refusal) = gates(turn, session, &call) {
+    if let Err(refusal) = strangers_and_mistakes(turn, session, &call) {
+        return Verdict::Done(refused(turn, session, Some(&call), refusal));
+    }
+    let place = match turn.service.forwarding.get() {
+        None => Place::Here,
+        Some(way) => place(turn, session, &call, &**way),
+    };
+    let outcome = match place {
+        Place::Here => gates(turn, session, &call),
+        Place::Queue => subscriber_only(session, &call),
+        Place::Elsewhere(route, needs) => return send_away(turn, session, &call, route, needs),
+        Place::Refused(refusal) => Err(refusal),
+    };
+    if let Err(refusal) = outcome {
         return Verdict::Done(refused(turn, session, Some(&call), refusal));
     }
     if let Some(until_ms) = paused(turn, session, &call) {
@@ -114,6 +144,48 @@ pub fn dispatch(turn: Turn, session: &mut Session, args: Args) -> Verdict {
         Answer::Reply(reply) => Verdict::Done(reply),
         Answer::Waiting { ticket, timeout_ms } => Verdict::Waiting { ticket, timeout_ms },
         Answer::Copies(wanted) => Verdict::Copies(wanted),
+        Answer::Moved => {
+            let needs = route::needs(turn, session, &call);
+            Verdict::Away(Box::new(route::away(turn, session, &call, Route::Nobody, needs)))
+        }
+    }
+}
+
+/// The verdict on a command that is for another node. What refuses it here is what there cannot be known of its client.
+#[cold]
+fn send_away(turn: Turn, session: &mut Session, call: &Call, route: Route, needs: PartitionSet) -> Verdict {
+    if let Err(refusal) = subscriber_only(session, call) {
+        return Verdict::Done(refused(turn, session, Some(call), refusal));
+    }
+    if let Some(until_ms) = paused(turn, session, call) {
+        return Verdict::Postponed { until_ms };
+    }
+    if call.is_exec() && !session.watched.is_empty() {
+        // Nobody has watched these keys since another node became their primary.
+        session.multi = None;
+        session.watched.clear(&turn.service.store, turn.now_ms);
+        return Verdict::Done(Reply::NullArray);
+    }
+    Verdict::Away(Box::new(route::away(turn, session, call, route, needs)))
+}
+
+/// The verdict on a command that comes behind others that are collected: it goes with them, or is dispatched again once they are
+/// done. Nothing is changed by it.
+#[cold]
+fn follow(turn: Turn, session: &mut Session, args: Args) -> Verdict {
+    let Ok(call) = find(args) else { return Verdict::Later };
+    let may_go = strangers_and_mistakes(turn, session, &call).is_ok()
+        && session.multi.is_none()
+        && subscriber_only(session, &call).is_ok()
+        && paused(turn, session, &call).is_none()
+        && route::is_data(&call)
+        && !call.flags().has(flag::BLOCKING);
+    let Some(way) = turn.service.forwarding.get().filter(|_| may_go) else { return Verdict::Later };
+    match place(turn, session, &call, &**way) {
+        Place::Elsewhere(route, needs) if session.collecting == Some(route) => {
+            Verdict::Away(Box::new(route::away(turn, session, &call, route, needs)))
+        }
+        _ => Verdict::Later,
     }
 }
 
@@ -132,11 +204,15 @@ fn find(args: Args<'_>) -> Result<Call<'_>, ErrorReply> {
 }
 
 #[inline]
-fn gates(turn: Turn, session: &mut Session, call: &Call) -> Result<(), ErrorReply> {
+fn strangers_and_mistakes(turn: Turn, session: &Session, call: &Call) -> Result<(), ErrorReply> {
     wrong_arity(call)?;
     protected(turn, session, call)?;
     unauthenticated(turn, session, call)?;
-    not_inside_multi(session, call)?;
+    not_inside_multi(session, call)
+}
+
+#[inline]
+fn gates(turn: Turn, session: &mut Session, call: &Call) -> Result<(), ErrorReply> {
     out_of_memory(turn, session, call)?;
     disk_refuses(turn, session, call)?;
     too_few_replicas(turn, session, call)?;
@@ -192,7 +268,7 @@ fn not_inside_multi(session: &Session, call: &Call) -> Result<(), ErrorReply> {
 #[inline]
 fn out_of_memory(turn: Turn, session: &mut Session, call: &Call) -> Result<(), ErrorReply> {
     let limit = turn.settings.maxmemory;
-    if limit == 0 || turn.service.store.used_bytes() <= limit || turn.service.replication.is_replica() {
+    if limit == 0 || turn.service.store.used_bytes() <= limit || turn.is_replica() {
         return Ok(()); // what a replica removes is its primary's decision
     }
     evict(turn, session, call)
@@ -225,7 +301,7 @@ fn evict(turn: Turn, session: &mut Session, call: &Call) -> Result<(), ErrorRepl
 }
 
 /// The flags of a command; EXEC has those of all it runs.
-fn effective_flags(session: &Session, call: &Call) -> Flags {
+pub(super) fn effective_flags(session: &Session, call: &Call) -> Flags {
     let queued = session.multi.as_ref().filter(|_| call.is_exec()).map(|multi| multi.flags);
     call.flags().and(queued.unwrap_or_default())
 }
@@ -250,7 +326,7 @@ fn too_few_replicas(turn: Turn, session: &Session, call: &Call) -> Result<(), Er
     if settings.min_replicas_to_write == 0 || settings.min_replicas_max_lag == 0 {
         return Ok(());
     }
-    if !effective_flags(session, call).has(flag::WRITE) || turn.service.replication.is_replica() {
+    if !effective_flags(session, call).has(flag::WRITE) || turn.is_replica() {
         return Ok(());
     }
     let good = turn.service.replication.good(u64::from(settings.min_replicas_max_lag) * 1000);
@@ -260,7 +336,7 @@ fn too_few_replicas(turn: Turn, session: &Session, call: &Call) -> Result<(), Er
 /// Writes to a replica.
 #[inline]
 fn read_only(turn: Turn, session: &Session, call: &Call) -> Result<(), ErrorReply> {
-    if turn.service.replication.is_replica() && effective_flags(session, call).has(flag::WRITE) {
+    if turn.is_replica() && effective_flags(session, call).has(flag::WRITE) {
         return Err(error::READ_ONLY);
     }
     Ok(())
@@ -294,7 +370,7 @@ fn can_meet(turn: Turn, session: &Session, call: &Call) -> bool {
 /// Commands that need data that is not too old, on a replica.
 #[inline]
 fn stale(turn: Turn, session: &Session, call: &Call) -> Result<(), ErrorReply> {
-    if turn.service.replication.is_replica() { too_old(turn, session, call) } else { Ok(()) }
+    if turn.is_replica() { too_old(turn, session, call) } else { Ok(()) }
 }
 
 #[cold]
@@ -310,7 +386,7 @@ fn too_old(turn: Turn, session: &Session, call: &Call) -> Result<(), ErrorReply>
         return Ok(());
     }
     match turn.settings.replica_reads {
-        ReplicaReads::Any => Ok(()),
+        ReplicaReads::Auto | ReplicaReads::Any => Ok(()),
         ReplicaReads::Primary => Err(names::READS_OF_PRIMARY),
         ReplicaReads::MaxLag(limit_ms) if stale_ms > limit_ms => Err(names::TOO_OLD),
         ReplicaReads::MaxLag(_) => Ok(()),
@@ -358,7 +434,12 @@ fn paused(turn: Turn, session: &Session, call: &Call) -> Option<i64> {
 
 /// The commands that MULTI does not queue.
 fn runs_inside_multi(call: &Call) -> bool {
-    matches!(call.base_name(), "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
+    is_run_inside_multi(call.base_name())
+}
+
+/// Whether the command with this name is not queued.
+pub(super) fn is_run_inside_multi(name: &str) -> bool {
+    matches!(name, "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
 }
 
 fn queued(session: &mut Session, call: &Call) -> Reply {

@@ -7,11 +7,16 @@ pub mod connection;
 mod connection_tests;
 pub mod control_file;
 pub mod dispatch;
+mod forward;
+#[cfg(test)]
+mod forward_tests;
 pub mod housekeeping;
 pub mod listener;
 mod listening;
 pub mod names;
 pub mod peer;
+mod route;
 pub mod runtime;
+pub mod serving;
 mod stream;
 pub mod sweep;

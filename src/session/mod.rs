@@ -1,13 +1,15 @@
 //! A client's state without its socket, and what all sessions share.
 //!
 //! Reading order: `session` (what only its own connection touches), `client` (what others see of it and how they reach it),
-//! `clients` (who is connected), `multi` and `watch` (transactions), `pause`, `monitor`, `service` (all of it together).
+//! `clients` (who is connected), `multi` and `watch` (transactions), `pause`, `monitor`, `forwarding` (commands for other nodes),
+//! `service` (all of it together).
 
 pub mod apply;
 pub mod client;
 pub mod clients;
 pub mod copies;
 pub mod descriptors;
+pub mod forwarding;
 pub mod handover;
 pub mod holds;
 pub mod monitor;

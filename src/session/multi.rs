@@ -4,7 +4,7 @@ use crate::protocol::args::{Args, Range};
 use crate::protocol::spec::Flags;
 
 /// A command waiting for EXEC: its words, copied out of the read buffer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Queued {
     bytes: Box<[u8]>,
     ranges: Box<[Range]>,
@@ -21,6 +21,19 @@ impl Queued {
             ranges.push((start, bytes.len() as u32));
         }
         Queued { bytes: bytes.into(), ranges: ranges.into() }
+    }
+
+    /// Of words that stand in `bytes` one after the other, with these lengths; they are no more than `bytes`, and that is less than 4 GB.
+    pub fn of_words(bytes: &[u8], lens: &[u32]) -> Queued {
+        let mut end = 0;
+        let ranges = lens.iter().map(|len| {
+            let start = end;
+            end += len;
+            (start, end)
+        });
+        let ranges: Box<[Range]> = ranges.collect();
+        assert!(end as usize <= bytes.len(), "words are within their bytes");
+        Queued { bytes: bytes.into(), ranges }
     }
 
     /// The words.

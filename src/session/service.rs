@@ -1,6 +1,7 @@
 //! `Service`: what all sessions share.
 
 use super::clients::Clients;
+use super::forwarding::Forwards;
 use super::handover::TakeLink;
 use super::monitor::Monitors;
 use super::pause::Pause;
@@ -67,6 +68,8 @@ pub struct Service {
     pub links: OnceLock<TakeLink>,
     /// Connections that hold replies until they are confirmed.
     pub confirming: AtomicUsize,
+    /// The way of commands to other nodes.
+    pub forwarding: Forwards,
     /// Held while parts change.
     pub(super) assigning: Mutex<()>,
     listens: OnceLock<Box<dyn Listens>>,
@@ -100,6 +103,7 @@ impl Service {
             saving: Arc::default(),
             links: OnceLock::new(),
             confirming: AtomicUsize::new(0),
+            forwarding: Forwards::default(),
             assigning: Mutex::new(()),
             listens: OnceLock::new(),
         };

@@ -4,6 +4,7 @@
 //! runs, and at the end of a turn in which something changed.
 
 use super::client::{Buffers, Client, Profile};
+use super::forwarding::Route;
 use super::handover::{Announced, Handover};
 use super::holds::Holds;
 use super::multi::Multi;
@@ -95,6 +96,12 @@ pub struct Session {
     pub write_concern: Option<WriteConcern>,
     /// What must be on enough nodes before the replies of this turn leave.
     pub holds: Holds,
+    /// While commands are collected that go there in one go: where. What does not go there must wait.
+    pub collecting: Option<Route>,
+    /// It stands for a client that is connected to another node.
+    pub is_forwarded: bool,
+    /// It takes reads from copies (READONLY), where `replica-reads` leaves it the choice.
+    pub reads_copies: bool,
     /// What the clock said when the last command ended, or the turn began.
     pub clock: u64,
     is_changed: bool,
@@ -131,6 +138,9 @@ impl Session {
             last_write: 0,
             write_concern: None,
             holds: Holds::default(),
+            collecting: None,
+            is_forwarded: false,
+            reads_copies: false,
             clock: 0,
             is_changed: true,
         }

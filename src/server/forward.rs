@@ -1,0 +1,404 @@
+//! Sends commands to the primary of what they need, and waits for it while there is none.
+//!
+//! Consecutive commands of a client that go to the same node are one request. While it is under way the connection runs nothing else,
+//! so replies keep their order. What is known not to have run is sent again, wherever its data's primary is by then; what only reads,
+//! too. A change whose outcome is unknown is answered as unknown.
+
+use super::connection::Connection;
+use super::dispatch::Turn;
+use super::route::{Away, CROSS_SLOT};
+use super::serving;
+use super::stream::Stream;
+use crate::base::clock;
+use crate::base::ids::NodeId;
+use crate::cluster::bus::CallError;
+use crate::commands::{Request, transactions};
+use crate::protocol::args::Args;
+use crate::protocol::encode::Version;
+use crate::protocol::error::ErrorReply;
+use crate::protocol::reply::Reply;
+use crate::session::forwarding::message::{
+    self, Answer, Caller, Outcome, UNITS_MAX, Unit, decode_answers, encode_request,
+};
+use crate::session::forwarding::{Forwarding, Route};
+use crate::session::service::Service;
+use crate::session::session::Closing;
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+/// Bytes of words that are collected before they are sent.
+const COLLECTED_BYTES_MAX: usize = 256 << 10;
+/// For so long may a request lie at the other node before a command of it begins.
+const BEGIN_MAX: Duration = Duration::from_secs(10);
+/// For so long may a command wait there for data, before it is asked again whether anybody still wants it.
+const WAIT_SLICE: Duration = Duration::from_secs(30);
+/// For so long beyond that is the answer waited for: replies are held there for replicas, disks are slow.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+/// An answer is given up this long after somebody else became primary: what was to come has come by then.
+const GRACE: Duration = Duration::from_millis(500);
+/// How soon it is tried again with a node that is the primary as far as this one knows.
+const RETRY_GAP: Duration = Duration::from_millis(20);
+
+const UNKNOWN: ErrorReply = ErrorReply::fixed(
+    "UNKNOWN The connection to the primary broke: whether the command was carried out is not known.",
+);
+const NO_PRIMARY: ErrorReply =
+    ErrorReply::fixed("CLUSTERDOWN There was no primary for this data within failover-wait");
+const TOO_MUCH_WAITS: ErrorReply = ErrorReply::fixed(
+    "TRYAGAIN There is no primary for this data, and too many commands wait for one already",
+);
+
+/// Commands of a turn that are for another node.
+#[derive(Default)]
+pub struct Collected {
+    commands: Vec<Away>,
+    bytes: usize,
+}
+
+/// Commands that are at other nodes, or wait for one.
+pub struct Errand {
+    /// Ends when some are done.
+    pub run: Pin<Box<dyn Future<Output = Return> + Send>>,
+    /// Whether they may wait for data.
+    pub may_wait: bool,
+}
+
+/// What an errand comes back with.
+pub struct Return {
+    settled: Vec<Settled>,
+    /// What is not done yet, and behind those that are.
+    left: Vec<Away>,
+    caller: Caller,
+}
+
+/// A command that is done.
+struct Settled {
+    /// What it was.
+    unit: Unit,
+    /// What became of it.
+    ending: Ending,
+}
+
+enum Ending {
+    /// It has run.
+    Answer(Answer),
+    /// It has not, or nobody knows.
+    Error(ErrorReply),
+}
+
+impl<S: Stream> Connection<S> {
+    /// Takes in a command that is for another node. Whether more may go with it.
+    pub(super) fn collect(&mut self, away: Away) -> bool {
+        let is_alone = away.is_alone;
+        self.session.collecting = Some(away.route);
+        self.collected.bytes += size(&away.unit);
+        self.collected.commands.push(away);
+        !is_alone && self.collected.commands.len() < UNITS_MAX && self.collected.bytes < COLLECTED_BYTES_MAX
+    }
+
+    /// Sends what was collected.
+    pub(super) fn send_collected(&mut self) {
+        if self.collected.commands.is_empty() {
+            return;
+        }
+        self.session.collecting = None;
+        let commands = std::mem::take(&mut self.collected).commands;
+        let caller = Caller {
+            id: self.session.id,
+            name: self.session.name.clone(),
+            address: self.session.client.peer.address.clone(),
+            user: self.session.user.to_string(),
+            is_resp3: self.session.version == Version::Resp3,
+        };
+        self.send(caller, commands);
+    }
+
+    fn send(&mut self, caller: Caller, commands: Vec<Away>) {
+        let may_wait = commands.iter().any(|away| away.is_alone);
+        let run = Box::pin(forward(Arc::clone(&self.service), caller, commands));
+        self.errand = Some(Errand { run, may_wait });
+    }
+
+    /// Answers what is done; what is not stays away.
+    pub(super) fn settle(&mut self, Return { settled, left, caller }: Return) {
+        let service = Arc::clone(&self.service);
+        let settings = service.settings();
+        if self.output.capacity() == 0 {
+            self.output = super::buffers::take();
+        }
+        for Settled { unit, ending } in settled {
+            if self.session.closing == Some(Closing::Now) {
+                return;
+            }
+            match ending {
+                Ending::Error(error) => {
+                    service.statistics.error(error.code());
+                    self.answer(&Reply::Error(error));
+                }
+                Ending::Answer(Answer { outcome: Outcome::TooLong, .. }) => {
+                    self.session.closing = Some(Closing::Now);
+                }
+                Ending::Answer(Answer { outcome: Outcome::Items(lens), reply, .. }) => {
+                    let turn = Turn { service: &service, settings: &settings, now_ms: clock::unix_ms() };
+                    let answer = self.merge(turn, &unit, &lens, &reply);
+                    if self.is_told() {
+                        self.output.extend_from_slice(&answer);
+                    }
+                }
+                Ending::Answer(answer) => {
+                    if self.is_told() {
+                        self.output.extend_from_slice(&answer.reply);
+                    }
+                }
+            }
+            self.close_if_over_limit(&settings);
+        }
+        if !left.is_empty() {
+            self.send(caller, left);
+        }
+        self.session.publish();
+    }
+
+    /// The reply to a transaction: what is about data has run elsewhere, the rest runs now.
+    fn merge(&mut self, turn: Turn, unit: &Unit, lens: &[u32], mut items: &[u8]) -> Vec<u8> {
+        self.session.clock = turn.service.clock.raw();
+        let request = Request {
+            args: Args::new(b"", &[]),
+            database: self.session.database,
+            now: turn.now_ms,
+            settings: turn.settings,
+            service: turn.service,
+        };
+        let mut lens = lens.iter();
+        let item = || {
+            let len = lens.next().map_or(0, |len| *len as usize).min(items.len());
+            let (item, rest) = items.split_at(len);
+            items = rest;
+            item
+        };
+        let mut out = Vec::new();
+        transactions::merge(&request, &mut self.session, &unit.commands, item, &mut out);
+        out
+    }
+}
+
+fn size(unit: &Unit) -> usize {
+    unit.commands.iter().map(crate::session::multi::Queued::size).sum()
+}
+
+/// Commands on their way.
+struct Run {
+    service: Arc<Service>,
+    way: Arc<dyn Forwarding>,
+    caller: Caller,
+    /// Those that are not done, in order.
+    left: VecDeque<Away>,
+    settled: Vec<Settled>,
+    /// Commands and bytes that were entered among those that wait.
+    parked: Option<(usize, usize)>,
+    /// Since when nothing gets on.
+    stuck_since: Option<Instant>,
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        self.unpark();
+    }
+}
+
+/// What was heard of a request.
+enum Heard {
+    Answers(Vec<Answer>),
+    /// It did not get there.
+    NotSent(String),
+    /// It may have got there.
+    Unknown(String),
+}
+
+/// Has these commands run by the primaries of what they need, and comes back once some are done: their replies need not wait for
+/// what holds the others up.
+async fn forward(service: Arc<Service>, caller: Caller, commands: Vec<Away>) -> Return {
+    let way = service.forwarding.get().cloned().expect("nothing is away where nothing is forwarded");
+    let mut changes = way.changes();
+    let mut run = Run {
+        service,
+        way,
+        caller,
+        settled: Vec::with_capacity(commands.len()),
+        left: commands.into(),
+        parked: None,
+        stuck_since: None,
+    };
+    while let Some(first) = run.left.front() {
+        changes.borrow_and_update();
+        let route = run.way.route(&first.needs);
+        let is_on = match route {
+            _ if first.is_unknown => run.settle_first(UNKNOWN),
+            Route::Nobody => false,
+            Route::Several => run.settle_first(CROSS_SLOT),
+            Route::Here | Route::There(_) => {
+                let heard = run.ask(route, &mut changes).await;
+                run.take_in(heard, route)
+            }
+        };
+        if !run.settled.is_empty() {
+            break;
+        }
+        if is_on {
+            run.stuck_since = None;
+            run.unpark();
+        } else if let Err(refusal) = run.wait(route == Route::Nobody, &mut changes).await {
+            while run.settle_first(refusal.clone()) {}
+        }
+    }
+    Return {
+        settled: std::mem::take(&mut run.settled),
+        left: std::mem::take(&mut run.left).into(),
+        caller: std::mem::take(&mut run.caller),
+    }
+}
+
+impl Run {
+    /// Ends the first command with an error. False if there is none.
+    fn settle_first(&mut self, error: ErrorReply) -> bool {
+        let Some(away) = self.left.pop_front() else { return false };
+        self.settled.push(Settled { unit: away.unit, ending: Ending::Error(error) });
+        true
+    }
+
+    /// How many of the first commands go there.
+    fn count(&self, route: Route) -> usize {
+        let together = |away: &&Away| self.way.route(&away.needs) == route && !away.is_unknown;
+        self.left.iter().take(UNITS_MAX).take_while(together).count().max(1)
+    }
+
+    /// Asks for the first commands to be run there.
+    async fn ask(&mut self, route: Route, changes: &mut watch::Receiver<u64>) -> Heard {
+        let count = self.count(route);
+        let begin_max = if self.left[0].is_alone { WAIT_SLICE } else { BEGIN_MAX };
+        let units = self.left.iter().take(count).map(|away| &away.unit);
+        let deadline_ms = begin_max.as_millis() as u64;
+        let Route::There(node) = route else {
+            let (caller, units) = (self.caller.clone(), units.cloned().collect());
+            let request = message::Request { deadline_ms, caller, units };
+            return Heard::Answers(serving::run(&self.service, request).await);
+        };
+        let request = encode_request(deadline_ms, &self.caller, units);
+        match self.call(node, request, begin_max + ANSWER_MAX, changes).await {
+            Ok(answers) => match decode_answers(&answers) {
+                Ok(answers) if answers.len() == count => Heard::Answers(answers),
+                Ok(_) => Heard::Unknown("so many answers belong to another request".to_owned()),
+                Err(malformed) => Heard::Unknown(format!("the answer is {}", malformed.0)),
+            },
+            Err(CallError::NotSent(reason)) => Heard::NotSent(reason),
+            Err(CallError::Unknown(reason)) => Heard::Unknown(reason),
+        }
+    }
+
+    /// The answer of `node`, unless it takes too long or somebody else becomes primary.
+    async fn call(
+        &self,
+        node: NodeId,
+        request: Vec<u8>,
+        patience: Duration,
+        changes: &mut watch::Receiver<u64>,
+    ) -> Result<Vec<u8>, CallError> {
+        let mut call = pin!(self.way.forward(node, request, patience));
+        let mut given_up = None;
+        loop {
+            let end = given_up.unwrap_or_else(|| Instant::now() + patience + ANSWER_MAX);
+            tokio::select! {
+                biased;
+                answer = &mut call => return answer,
+                () = sleep_until(end) => {
+                    return Err(CallError::Unknown("somebody else became primary meanwhile".to_owned()));
+                }
+                Ok(()) = changes.changed(), if given_up.is_none() => {
+                    if self.way.route(&self.left[0].needs) != Route::There(node) {
+                        given_up = Some(Instant::now() + GRACE);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes in what was heard. Whether anything got on.
+    fn take_in(&mut self, heard: Heard, route: Route) -> bool {
+        let answers = match heard {
+            Heard::Answers(answers) => answers,
+            Heard::NotSent(reason) => {
+                tracing::debug!(%reason, "commands could not be sent");
+                return false;
+            }
+            Heard::Unknown(reason) => {
+                tracing::debug!(%reason, "the outcome of commands is unknown");
+                return self.note_unknown(self.count(route));
+            }
+        };
+        let mut is_on = false;
+        for answer in answers {
+            match &answer.outcome {
+                Outcome::NotHere => break,
+                Outcome::Late => {
+                    is_on = true;
+                    break;
+                }
+                Outcome::Unknown(reason) => {
+                    tracing::debug!(%reason, "the outcome of a command is unknown");
+                    is_on |= self.settle_first(UNKNOWN);
+                }
+                Outcome::Done | Outcome::Items(_) | Outcome::TooLong => {
+                    let Some(away) = self.left.pop_front() else { break };
+                    self.settled.push(Settled { unit: away.unit, ending: Ending::Answer(answer) });
+                    is_on = true;
+                }
+            }
+        }
+        is_on
+    }
+
+    /// The first `count` commands have an unknown outcome. What only reads is sent again. Whether a change was among them.
+    fn note_unknown(&mut self, count: usize) -> bool {
+        let mut is_any = false;
+        for away in self.left.iter_mut().take(count).filter(|away| away.is_write) {
+            away.is_unknown = true;
+            is_any = true;
+        }
+        is_any
+    }
+
+    /// Waits until it makes sense to try again, or says why that is over.
+    async fn wait(
+        &mut self,
+        until_changes: bool,
+        changes: &mut watch::Receiver<u64>,
+    ) -> Result<(), ErrorReply> {
+        let now = Instant::now();
+        let limit = Duration::from_millis(self.service.settings().failover_wait);
+        let end = *self.stuck_since.get_or_insert(now) + limit;
+        if now >= end {
+            return Err(NO_PRIMARY);
+        }
+        if self.parked.is_none() {
+            let much = (self.left.len(), self.left.iter().map(|away| size(&away.unit)).sum());
+            if !self.service.forwarding.parked.enter(much.0, much.1) {
+                return Err(TOO_MUCH_WAITS);
+            }
+            self.parked = Some(much);
+        }
+        let again = if until_changes { end } else { end.min(now + RETRY_GAP) };
+        let _ = tokio::time::timeout_at(again, changes.changed()).await;
+        Ok(())
+    }
+
+    fn unpark(&mut self) {
+        if let Some((commands, bytes)) = self.parked.take() {
+            self.service.forwarding.parked.leave(commands, bytes);
+        }
+    }
+}

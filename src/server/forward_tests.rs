@@ -1,0 +1,469 @@
+//! Several nodes in one process: commands that reach one and are run by another, and everything that may come in between.
+
+use super::connection_tests::Connected;
+use super::serving::Serving;
+use crate::base::ids::{NodeId, PartitionId};
+use crate::cluster::bus::{CallError, Serve};
+use crate::config::Parameters;
+use crate::replication::assignment::Assignment;
+use crate::session::forwarding::{Forwarding, Route};
+use crate::session::service::Service;
+use crate::store::{PartitionSet, Store};
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Partitions of each node.
+pub(super) const PARTITIONS: u16 = 4;
+
+/// What happens to requests on their way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It is known not to have arrived.
+    NotSent,
+    /// It is lost, which nobody knows.
+    RequestLost,
+    /// It is carried out and the answer is lost.
+    AnswerLost,
+}
+
+#[derive(Default)]
+struct World {
+    nodes: Vec<Arc<Service>>,
+    /// By partition: whoever all nodes hold for the primary.
+    primaries: Vec<Option<usize>>,
+    /// Nodes that hold another one for the primary of everything.
+    mistaken: HashMap<usize, usize>,
+    /// What happens to the requests that come next.
+    fates: Vec<Fate>,
+    /// Records of each node that the others do not have.
+    records: Vec<Arc<Mutex<Vec<Vec<u8>>>>>,
+    /// Requests that were sent.
+    sent: usize,
+}
+
+/// Nodes that reach each other.
+pub(super) struct Mesh {
+    world: Mutex<World>,
+    changes: watch::Sender<u64>,
+}
+
+/// What a node has of the mesh.
+struct Link {
+    mesh: Weak<Mesh>,
+    me: usize,
+}
+
+pub(super) fn node(number: usize) -> NodeId {
+    NodeId([number as u8 + 1; 20])
+}
+
+impl Mesh {
+    /// So many nodes with these settings, the first of which is primary of everything.
+    pub(super) fn new(count: usize, directives: &[&str]) -> Arc<Mesh> {
+        let mesh = Arc::new(Mesh { world: Mutex::default(), changes: watch::Sender::new(0) });
+        for me in 0..count {
+            let records: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
+            let kept = Arc::clone(&records);
+            let recorder = move |record: &[u8]| {
+                let mut kept = kept.lock();
+                kept.push(record.to_vec());
+                kept.len() as u64
+            };
+            let store = Arc::new(Store::recorded(PARTITIONS, 16, Box::new(recorder)));
+            let parameters = Parameters::with(directives).expect("valid");
+            let service = Arc::new(Service::new(parameters, store, crate::commands::table::full_names()));
+            service.forwarding.begin(Arc::new(Link { mesh: Arc::downgrade(&mesh), me }));
+            let mut world = mesh.world.lock();
+            world.nodes.push(service);
+            world.records.push(records);
+        }
+        mesh.world.lock().primaries = vec![None; usize::from(PARTITIONS)];
+        mesh.promote(Some(0));
+        mesh
+    }
+
+    pub(super) fn service(&self, number: usize) -> Arc<Service> {
+        Arc::clone(&self.world.lock().nodes[number])
+    }
+
+    /// A client of this node.
+    pub(super) fn client(&self, number: usize) -> Connected {
+        Connected::to(&self.service(number))
+    }
+
+    /// Makes this node primary of everything, with all that the one before had if that was replicated; nobody is until then.
+    pub(super) fn promote(&self, number: Option<usize>) {
+        for (other, service) in self.world.lock().nodes.clone().iter().enumerate() {
+            if Some(other) != number {
+                service.assign(Assignment::replica(PARTITIONS, 2, "primary", 1));
+            }
+        }
+        if let Some(number) = number {
+            self.service(number).assign(Assignment::primary(PARTITIONS, 2));
+        }
+        self.world.lock().primaries.fill(number);
+        self.tell();
+    }
+
+    /// Makes these nodes primaries of the partitions, by number.
+    #[expect(dead_code, reason = "for what several primaries do, which comes next")]
+    pub(super) fn spread(&self, primaries: &[usize]) {
+        for (number, service) in self.world.lock().nodes.clone().iter().enumerate() {
+            for (id, primary) in primaries.iter().enumerate() {
+                service.store.set_primary(PartitionId(id as u16), *primary == number);
+            }
+        }
+        self.world.lock().primaries = primaries.iter().copied().map(Some).collect();
+        self.tell();
+    }
+
+    /// One node believes that this one is the primary.
+    pub(super) fn mislead(&self, number: usize, primary: Option<usize>) {
+        let mut world = self.world.lock();
+        match primary {
+            Some(primary) => _ = world.mistaken.insert(number, primary),
+            None => _ = world.mistaken.remove(&number),
+        }
+        drop(world);
+        self.tell();
+    }
+
+    /// These happen to the next requests.
+    pub(super) fn lose(&self, fates: &[Fate]) {
+        self.world.lock().fates = fates.iter().rev().copied().collect();
+    }
+
+    /// How many requests were sent.
+    pub(super) fn sent(&self) -> usize {
+        self.world.lock().sent
+    }
+
+    /// Gives the others everything that this node has changed.
+    pub(super) fn replicate(&self, from: usize) {
+        let (nodes, records) = {
+            let world = self.world.lock();
+            (world.nodes.clone(), std::mem::take(&mut *world.records[from].lock()))
+        };
+        for (number, service) in nodes.iter().enumerate().filter(|(number, _)| *number != from) {
+            for record in &records {
+                service.store.apply(record).unwrap_or_else(|error| panic!("node {number}: {error:?}"));
+            }
+            self.world.lock().records[number].lock().clear();
+        }
+    }
+
+    fn tell(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+}
+
+#[async_trait]
+impl Forwarding for Link {
+    fn me(&self) -> NodeId {
+        node(self.me)
+    }
+
+    fn partition_count(&self) -> u16 {
+        PARTITIONS
+    }
+
+    fn primary(&self, partition: PartitionId) -> Route {
+        let Some(mesh) = self.mesh.upgrade() else { return Route::Nobody };
+        let world = mesh.world.lock();
+        let known = world.primaries[usize::from(partition.0)];
+        match known.map(|known| world.mistaken.get(&self.me).copied().unwrap_or(known)) {
+            None => Route::Nobody,
+            Some(primary) if primary == self.me => Route::Here,
+            Some(primary) => Route::There(node(primary)),
+        }
+    }
+
+    fn has_copy(&self, _: &PartitionSet) -> bool {
+        true
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.mesh.upgrade().expect("the test goes on").changes.subscribe()
+    }
+
+    async fn forward(&self, to: NodeId, request: Vec<u8>, _: Duration) -> Result<Vec<u8>, CallError> {
+        let mesh = self.mesh.upgrade().expect("the test goes on");
+        let (fate, service) = {
+            let mut world = mesh.world.lock();
+            world.sent += 1;
+            (world.fates.pop(), Arc::clone(&world.nodes[usize::from(to.0[0]) - 1]))
+        };
+        match fate {
+            Some(Fate::NotSent) => return Err(CallError::NotSent("no connection".to_owned())),
+            Some(Fate::RequestLost) => return Err(CallError::Unknown("it broke".to_owned())),
+            _ => {}
+        }
+        let answer = Serving(service).serve(node(self.me), request).await;
+        match fate {
+            Some(Fate::AnswerLost) => Err(CallError::Unknown("it broke".to_owned())),
+            _ => answer.ok_or_else(|| CallError::Unknown("it was closed".to_owned())),
+        }
+    }
+}
+
+const UNKNOWN: &str =
+    "-UNKNOWN The connection to the primary broke: whether the command was carried out is not known.|";
+const NO_PRIMARY: &str = "-CLUSTERDOWN There was no primary for this data within failover-wait|";
+
+#[tokio::test(start_paused = true)]
+async fn a_command_runs_where_its_data_is() {
+    let mesh = Mesh::new(2, &[]);
+    let (mut near, mut far) = (mesh.client(0), mesh.client(1));
+    far.send("SET key 1|GET key|INCR key|GET nothing|HGETALL key|nonsense|SELECT 3|SET key 9|DBSIZE|PING|")
+        .await;
+    far.expect("+OK|$1|1|:2|$-1|").await;
+    far.expect("-WRONGTYPE Operation against a key holding the wrong kind of value|").await;
+    far.expect("-ERR unknown command 'nonsense', with args beginning with: |+OK|+OK|:1|+PONG|").await;
+    near.send("GET key|SELECT 3|GET key|").await;
+    near.expect("$1|2|+OK|$1|9|").await;
+    far.send("HELLO 3|HSET hash f 1|HGETALL hash|").await;
+    let mut line = far.line().await;
+    while line != "*0" {
+        line = far.line().await;
+    }
+    far.expect(":1|%1|$1|f|$1|1|").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn consecutive_commands_are_one_request() {
+    let mesh = Mesh::new(2, &[]);
+    let mut client = mesh.client(1);
+    client.send("SET a 1|SET b 2|MGET a b|PING|GET a|GET b|").await;
+    client.expect("+OK|+OK|*2|$1|1|$1|2|+PONG|$1|1|$1|2|").await;
+    assert_eq!(mesh.sent(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_has_sent_everything_gets_its_replies() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mesh = Mesh::new(2, &[]);
+    let mut client = mesh.client(1);
+    client.send("SET a 1|GET a|").await;
+    client.0.shutdown().await.expect("open");
+    let mut told = String::new();
+    client.0.read_to_string(&mut told).await.expect("text");
+    assert_eq!(told, "+OK\r\n$1\r\n1\r\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn silenced_replies_stay_silent() {
+    let mesh = Mesh::new(2, &[]);
+    let mut client = mesh.client(1);
+    client.send("CLIENT REPLY SKIP|SET a 1|GET a|CLIENT REPLY OFF|SET a 2|CLIENT REPLY ON|GET a|").await;
+    client.expect("$1|1|+OK|$1|2|").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn commands_wait_for_a_primary_and_go_to_it() {
+    let mesh = Mesh::new(3, &[]);
+    let (mut old, mut survivor) = (mesh.client(0), mesh.client(1));
+    old.send("SET key 1|").await;
+    old.expect("+OK|").await;
+    mesh.replicate(0);
+    mesh.promote(None);
+    survivor.send("INCR key|GET key|PING|").await;
+    old.send("INCR key|").await;
+    survivor.expect_nothing().await;
+    old.expect_nothing().await;
+    assert_eq!(mesh.service(1).forwarding.parked.commands(), 2);
+    mesh.promote(Some(2));
+    let first = survivor.line().await;
+    assert!(first == ":2" || first == ":3");
+    survivor.line().await;
+    survivor.line().await;
+    survivor.expect("+PONG|").await;
+    old.line().await;
+    survivor.send("GET key|").await;
+    survivor.expect("$1|3|").await;
+    assert_eq!(mesh.service(1).forwarding.parked.commands(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_node_that_becomes_primary_itself_runs_what_waits_at_it() {
+    let mesh = Mesh::new(2, &[]);
+    mesh.promote(None);
+    let mut client = mesh.client(1);
+    client.send("SET key 1|GET key|").await;
+    client.expect_nothing().await;
+    mesh.promote(Some(1));
+    client.expect("+OK|$1|1|").await;
+    assert_eq!(mesh.sent(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_primary_commands_fail_in_the_end_and_the_connection_goes_on() {
+    let mesh = Mesh::new(2, &["failover-wait 1000"]);
+    mesh.promote(None);
+    let mut client = mesh.client(1);
+    client.send("SET key 1|GET key|PING|").await;
+    client.expect(&format!("{NO_PRIMARY}{NO_PRIMARY}+PONG|")).await;
+    mesh.promote(Some(0));
+    client.send("GET key|").await;
+    client.expect("$-1|").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_much_does_not_wait() {
+    let mesh = Mesh::new(2, &[]);
+    mesh.promote(None);
+    assert!(mesh.service(1).forwarding.parked.enter(65_536, 0));
+    let mut client = mesh.client(1);
+    client.send("SET key 1|").await;
+    client
+        .expect("-TRYAGAIN There is no primary for this data, and too many commands wait for one already|")
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_not_the_primary_runs_nothing_and_nothing_goes_in_circles() {
+    let mesh = Mesh::new(3, &["failover-wait 1000"]);
+    mesh.mislead(1, Some(2));
+    let mut client = mesh.client(1);
+    client.send("SET key 1|").await;
+    client.expect(NO_PRIMARY).await;
+    client.send("SET key 2|GET key|").await;
+    client.expect_nothing().await;
+    mesh.mislead(1, None);
+    client.expect("+OK|$1|2|").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_not_sent_is_sent_again() {
+    let mesh = Mesh::new(2, &[]);
+    let mut client = mesh.client(1);
+    mesh.lose(&[Fate::NotSent, Fate::NotSent]);
+    client.send("INCR key|").await;
+    client.expect(":1|").await;
+    assert_eq!(mesh.sent(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_change_is_answered_so_and_a_read_is_sent_again() {
+    for fate in [Fate::RequestLost, Fate::AnswerLost] {
+        let mesh = Mesh::new(2, &[]);
+        let mut client = mesh.client(1);
+        mesh.lose(&[fate, fate]);
+        client.send("GET key|INCR key|GET key|").await;
+        let read = |value| if fate == Fate::AnswerLost { format!("$1|{value}|") } else { "$-1|".to_owned() };
+        client.expect(&format!("{}{UNKNOWN}{}", read(1), read(1))).await;
+        mesh.lose(&[fate]);
+        client.send("SET key 5|PING|").await;
+        client.expect(&format!("{UNKNOWN}+PONG|")).await;
+        client.send("GET key|").await;
+        client.expect(&read(5)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn big_values_go_both_ways() {
+    let mesh = Mesh::new(2, &[]);
+    let mut client = mesh.client(1);
+    let value = "x".repeat(3 << 20);
+    let big = value.clone();
+    let (head, tail) = (format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${}\r\n", big.len()), "\r\nSTRLEN k|GET k|");
+    client.send(&format!("{head}{big}{tail}")).await;
+    client.expect(&format!("+OK|:{0}|${0}|{value}|", value.len())).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transaction_runs_elsewhere_as_one() {
+    let mesh = Mesh::new(2, &[]);
+    let (mut near, mut far) = (mesh.client(0), mesh.client(1));
+    far.send(
+        "MULTI|SET a 1|INCR a|HGET a f|CLIENT SETNAME me|SELECT 1|SET b 2|PING|GET b|EXEC|CLIENT GETNAME|",
+    )
+    .await;
+    far.expect("+OK|+QUEUED|+QUEUED|+QUEUED|+QUEUED|+QUEUED|+QUEUED|+QUEUED|+QUEUED|").await;
+    far.expect("*8|+OK|:2|-WRONGTYPE Operation against a key holding the wrong kind of value|").await;
+    far.expect("+OK|+OK|+OK|+PONG|$1|2|$2|me|").await;
+    far.send("GET b|MULTI|EXEC|MULTI|SET a|EXEC|MULTI|SET c 1|DISCARD|EXISTS c|").await;
+    far.expect("$1|2|+OK|*0|+OK|-ERR wrong number of arguments for 'set' command|").await;
+    far.expect("-EXECABORT Transaction discarded because of previous errors.|+OK|+QUEUED|+OK|:0|").await;
+    near.send("GET a|SELECT 1|GET b|").await;
+    near.expect("$1|2|+OK|$1|2|").await;
+    assert_eq!(mesh.sent(), 3);
+    far.send("MULTI|HSET hash f 1|HELLO 3|HGETALL hash|HELLO 2|HGETALL hash|EXEC|").await;
+    far.expect("+OK|+QUEUED|+QUEUED|+QUEUED|+QUEUED|+QUEUED|*5|:1|%7|").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transaction_waits_for_a_primary_and_is_unknown_as_one() {
+    let mesh = Mesh::new(2, &[]);
+    let mut client = mesh.client(1);
+    mesh.promote(None);
+    client.send("MULTI|INCR a|INCR b|EXEC|").await;
+    client.expect("+OK|+QUEUED|+QUEUED|").await;
+    client.expect_nothing().await;
+    mesh.promote(Some(0));
+    client.expect("*2|:1|:1|").await;
+    mesh.lose(&[Fate::RequestLost]);
+    client.send("MULTI|INCR a|GET b|EXEC|MULTI|GET a|EXEC|").await;
+    client.expect(&format!("+OK|+QUEUED|+QUEUED|{UNKNOWN}+OK|+QUEUED|*1|$1|1|")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn reads_of_a_copy_are_answered_here_if_that_is_wanted() {
+    let mesh = Mesh::new(2, &[]);
+    let mut client = mesh.client(1);
+    client.send("SET key 1|GET key|READONLY|GET key|MULTI|GET key|EXEC|READWRITE|GET key|").await;
+    client.expect("+OK|$1|1|+OK|$-1|+OK|+QUEUED|*1|$-1|+OK|$1|1|").await;
+    client.send("CONFIG SET replica-reads any|GET key|SET key 2|GET key|").await;
+    client.expect("+OK|$-1|+OK|$-1|").await;
+    mesh.replicate(0);
+    client.send("GET key|CONFIG SET replica-reads primary|READONLY|SET key 3|GET key|").await;
+    client.expect("$1|2|+OK|+OK|+OK|$1|3|").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_holds_forwarded_commands_at_both_ends() {
+    let mesh = Mesh::new(2, &[]);
+    for paused in [0, 1] {
+        let (mut operator, mut client) = (mesh.client(paused), mesh.client(1));
+        operator.send("CLIENT PAUSE 100000 WRITE|").await;
+        operator.expect("+OK|").await;
+        client.send("GET key|SET key 1|").await;
+        client.expect("$-1|").await;
+        client.expect_nothing().await;
+        operator.send("CLIENT UNPAUSE|").await;
+        operator.expect("+OK|").await;
+        client.expect("+OK|").await;
+        client.send("DEL key|").await;
+        client.expect(":1|").await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn replies_are_held_for_replicas_at_the_primary() {
+    let mesh = Mesh::new(2, &["write-concern-timeout 100"]);
+    let mut client = mesh.client(1);
+    client.send("CLIENT WRITE-CONCERN one|SET key 1|CLIENT WRITE-CONCERN local|SET other 1|").await;
+    client.expect("+OK|-NOREPLICAS Not enough good replicas to write.|+OK|+OK|").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_ends_takes_what_it_waits_for_along() {
+    let mesh = Mesh::new(2, &[]);
+    mesh.promote(None);
+    let mut client = mesh.client(1);
+    client.send("SET key 1|").await;
+    client.expect_nothing().await;
+    let service = mesh.service(1);
+    assert_eq!(service.forwarding.parked.commands(), 1);
+    service.clients.list()[0].kill();
+    let mut other = mesh.client(1);
+    while service.forwarding.parked.commands() > 0 {
+        tokio::task::yield_now().await;
+    }
+    mesh.promote(Some(0));
+    other.send("EXISTS key|").await;
+    other.expect(":0|").await;
+}
