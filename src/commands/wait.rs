@@ -49,8 +49,13 @@ fn timeout(request: &Request, word: usize) -> Result<Option<u64>, ErrorReply> {
     }
 }
 
+/// Whether this server follows another one. In a cluster, WAIT comes to the primary.
+fn is_plain_replica(request: &Request) -> bool {
+    request.service.replication.is_replica() && request.service.forwarding.get().is_none()
+}
+
 fn wait(request: &Request, session: &mut Session) -> Outcome {
-    if request.service.replication.is_replica() {
+    if is_plain_replica(request) {
         return Err(ON_A_REPLICA.into());
     }
     let replicas = request.args.int(1)?;
@@ -68,7 +73,7 @@ fn waitaof(request: &Request, session: &mut Session) -> Outcome {
         return Err(NUMREPLICAS.into());
     }
     let timeout_ms = timeout(request, 3)?;
-    if request.service.replication.is_replica() {
+    if is_plain_replica(request) {
         return Err(AOF_ON_A_REPLICA.into());
     }
     wait_for(request, session, (Some(local == 1), replicas), timeout_ms)

@@ -15,7 +15,7 @@
 use super::buffers;
 use super::confirmation::{HeldReply, Release};
 use super::dispatch::{Turn, Verdict, dispatch};
-use super::forward::{Collected, Errand, Return};
+use super::forward::{Collected, Errand, Return, forget_watches};
 use super::stream::Stream;
 use crate::base::clock;
 use crate::config::Settings;
@@ -26,6 +26,7 @@ use crate::protocol::parser::{Limits, Parser, Step};
 use crate::protocol::reply::Reply;
 use crate::session::client::{Buffers, Client, Letter, limited_output_len};
 use crate::session::copies::CopiesWanted;
+use crate::session::forwarding::message::End;
 use crate::session::handover::LinkStream;
 use crate::session::service::Service;
 use crate::session::session::{Closing, Replies, Session};
@@ -666,12 +667,15 @@ impl<S: Stream> Connection<S> {
                     self.session.holds.merge(holds);
                     self.reply_late(&reply);
                 }
+                Letter::Unblock { with_error } if self.errand.is_some() => {
+                    self.end_errand(End::Unblock { with_error });
+                }
                 Letter::Unblock { with_error } => {
                     let error =
                         Reply::Error(ErrorReply::fixed("UNBLOCKED client unblocked via CLIENT UNBLOCK"));
                     self.time_is_up(with_error.then_some(error));
                 }
-                Letter::RoleChanged if self.session.client.is_waiting() => {
+                Letter::RoleChanged if self.session.client.is_waiting() && self.errand.is_none() => {
                     self.time_is_up(Some(Reply::Error(ROLE_CHANGED)));
                     self.session.close_after_reply();
                 }
@@ -767,7 +771,9 @@ impl<S> Drop for Connection<S> {
             self.service.waiting.remove(&ticket);
         }
         self.end_wait();
+        self.end_errand(End::Gone);
         self.session.watched.clear(&self.service.store, clock::unix_ms());
+        forget_watches(&self.service, &mut self.session);
         self.service.monitors.remove(self.session.id);
         self.service.clients.remove(&self.session.client);
     }

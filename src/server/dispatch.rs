@@ -130,6 +130,7 @@ pub fn dispatch(turn: Turn, session: &mut Session, args: Args) -> Verdict {
         Place::Queue => subscriber_only(session, &call),
         Place::Elsewhere(route, needs) => return send_away(turn, session, &call, route, needs),
         Place::Refused(refusal) => Err(refusal),
+        Place::Answered(reply) => return answered(turn, session, &call, reply),
     };
     if let Err(refusal) = outcome {
         return Verdict::Done(refused(turn, session, Some(&call), refusal));
@@ -146,6 +147,9 @@ pub fn dispatch(turn: Turn, session: &mut Session, args: Args) -> Verdict {
         Answer::Copies(wanted) => Verdict::Copies(wanted),
         Answer::Moved => {
             let needs = route::needs(turn, session, &call);
+            if call.is_exec() && !session.watched.is_empty() {
+                return answered(turn, session, &call, Reply::NullArray);
+            }
             Verdict::Away(Box::new(route::away(turn, session, &call, Route::Nobody, needs)))
         }
     }
@@ -160,13 +164,18 @@ fn send_away(turn: Turn, session: &mut Session, call: &Call, route: Route, needs
     if let Some(until_ms) = paused(turn, session, call) {
         return Verdict::Postponed { until_ms };
     }
-    if call.is_exec() && !session.watched.is_empty() {
-        // Nobody has watched these keys since another node became their primary.
+    Verdict::Away(Box::new(route::away(turn, session, call, route, needs)))
+}
+
+/// The verdict on a command whose reply is known before it has run. EXEC ends its transaction with it.
+#[cold]
+fn answered(turn: Turn, session: &mut Session, call: &Call, reply: Reply) -> Verdict {
+    if call.is_exec() {
         session.multi = None;
         session.watched.clear(&turn.service.store, turn.now_ms);
-        return Verdict::Done(Reply::NullArray);
+        session.touch();
     }
-    Verdict::Away(Box::new(route::away(turn, session, call, route, needs)))
+    Verdict::Done(reply)
 }
 
 /// The verdict on a command that comes behind others that are collected: it goes with them, or is dispatched again once they are

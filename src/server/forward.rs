@@ -18,16 +18,20 @@ use crate::protocol::encode::Version;
 use crate::protocol::error::ErrorReply;
 use crate::protocol::reply::Reply;
 use crate::session::forwarding::message::{
-    self, Answer, Caller, Outcome, UNITS_MAX, Unit, decode_answers, encode_request,
+    self, Answer, Caller, End, Message, Outcome, RequestId, Task, UNITS_MAX, Unit, decode_answers,
+    encode_request,
 };
 use crate::session::forwarding::{Forwarding, Route};
 use crate::session::service::Service;
-use crate::session::session::Closing;
+use crate::session::session::{Closing, Session};
+use crate::session::watch::Watched;
+use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -43,6 +47,9 @@ const ANSWER_MAX: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_millis(500);
 /// How soon it is tried again with a node that is the primary as far as this one knows.
 const RETRY_GAP: Duration = Duration::from_millis(20);
+
+/// How long a node may take to hear what needs no answer.
+const TELL_MAX: Duration = Duration::from_secs(5);
 
 const UNKNOWN: ErrorReply = ErrorReply::fixed(
     "UNKNOWN The connection to the primary broke: whether the command was carried out is not known.",
@@ -66,6 +73,10 @@ pub struct Errand {
     pub run: Pin<Box<dyn Future<Output = Return> + Send>>,
     /// Whether they may wait for data.
     pub may_wait: bool,
+    /// The first of them.
+    first: RequestId,
+    /// The node that has it.
+    at: Arc<Mutex<Option<NodeId>>>,
 }
 
 /// What an errand comes back with.
@@ -85,8 +96,8 @@ struct Settled {
 }
 
 enum Ending {
-    /// It has run.
-    Answer(Answer),
+    /// It has run there.
+    Answer(NodeId, Answer),
     /// It has not, or nobody knows.
     Error(ErrorReply),
 }
@@ -103,6 +114,9 @@ impl<S: Stream> Connection<S> {
 
     /// Sends what was collected.
     pub(super) fn send_collected(&mut self) {
+        if !self.session.watched.forgotten.is_empty() {
+            forget_watches(&self.service, &mut self.session);
+        }
         if self.collected.commands.is_empty() {
             return;
         }
@@ -120,12 +134,30 @@ impl<S: Stream> Connection<S> {
 
     fn send(&mut self, caller: Caller, commands: Vec<Away>) {
         let may_wait = commands.iter().any(|away| away.is_alone);
-        let run = Box::pin(forward(Arc::clone(&self.service), caller, commands));
-        self.errand = Some(Errand { run, may_wait });
+        let (first, at) = (commands[0].unit.id, Arc::default());
+        let run = Box::pin(forward(Arc::clone(&self.service), caller, commands, Arc::clone(&at)));
+        if may_wait {
+            self.session.client.set_waiting(true);
+        }
+        self.errand = Some(Errand { run, may_wait, first, at });
     }
+}
 
+impl<S> Connection<S> {
+    /// Ends what waits for data at another node.
+    pub(super) fn end_errand(&self, end: End) {
+        let Some(errand) = self.errand.as_ref().filter(|errand| errand.may_wait) else { return };
+        let (first, at) = (errand.first, *errand.at.lock());
+        if let Some(node) = at {
+            tell(&self.service, node, &Message::End(first, end));
+        }
+    }
+}
+
+impl<S: Stream> Connection<S> {
     /// Answers what is done; what is not stays away.
     pub(super) fn settle(&mut self, Return { settled, left, caller }: Return) {
+        self.session.client.set_waiting(false);
         let service = Arc::clone(&self.service);
         let settings = service.settings();
         if self.output.capacity() == 0 {
@@ -140,17 +172,22 @@ impl<S: Stream> Connection<S> {
                     service.statistics.error(error.code());
                     self.answer(&Reply::Error(error));
                 }
-                Ending::Answer(Answer { outcome: Outcome::TooLong, .. }) => {
+                Ending::Answer(_, Answer { outcome: Outcome::TooLong, .. }) => {
                     self.session.closing = Some(Closing::Now);
                 }
-                Ending::Answer(Answer { outcome: Outcome::Items(lens), reply, .. }) => {
+                Ending::Answer(node, Answer { outcome: Outcome::Items(lens), reply, position }) => {
+                    self.note_written(node, position);
                     let turn = Turn { service: &service, settings: &settings, now_ms: clock::unix_ms() };
                     let answer = self.merge(turn, &unit, &lens, &reply);
                     if self.is_told() {
                         self.output.extend_from_slice(&answer);
                     }
                 }
-                Ending::Answer(answer) => {
+                Ending::Answer(node, answer) => {
+                    self.note_written(node, answer.position);
+                    if matches!(unit.task, Task::Watch { .. }) {
+                        note_watched(&mut self.session.watched, node);
+                    }
                     if self.is_told() {
                         self.output.extend_from_slice(&answer.reply);
                     }
@@ -162,6 +199,20 @@ impl<S: Stream> Connection<S> {
             self.send(caller, left);
         }
         self.session.publish();
+    }
+
+    /// That node has made a change: what WAIT asks about.
+    fn note_written(&mut self, node: NodeId, position: u64) {
+        if position > 0 {
+            let me = self.service.forwarding.get().map(|way| way.me());
+            if me == Some(node) {
+                self.session.last_write = position.max(self.session.last_write);
+                self.session.written_elsewhere = None;
+            } else {
+                self.session.last_write = 0;
+                self.session.written_elsewhere = Some((node, position));
+            }
+        }
     }
 
     /// The reply to a transaction: what is about data has run elsewhere, the rest runs now.
@@ -187,6 +238,34 @@ impl<S: Stream> Connection<S> {
     }
 }
 
+/// That node watches keys of this session.
+fn note_watched(watched: &mut Watched, node: NodeId) {
+    if let Some(elsewhere) = &mut watched.elsewhere {
+        elsewhere.is_lost |= elsewhere.node.is_some_and(|before| before != node);
+        elsewhere.node = Some(node);
+    }
+}
+
+/// Tells nodes which watches are of no interest any more.
+pub fn forget_watches(service: &Arc<Service>, session: &mut Session) {
+    for (node, id) in session.watched.forgotten.drain(..) {
+        tell(service, node, &Message::Forget(vec![id]));
+    }
+}
+
+/// Tells a node something that needs no answer, as far as it can be reached.
+fn tell(service: &Arc<Service>, node: NodeId, message: &Message) {
+    let (Some(way), Ok(runtime)) = (service.forwarding.get().cloned(), Handle::try_current()) else { return };
+    let (service, message) = (Arc::clone(service), message.encode());
+    runtime.spawn(async move {
+        if way.me() == node {
+            let _ = serving::serve(&service, node, &message).await;
+        } else {
+            let _ = way.forward(node, message, TELL_MAX).await;
+        }
+    });
+}
+
 fn size(unit: &Unit) -> usize {
     unit.commands.iter().map(crate::session::multi::Queued::size).sum()
 }
@@ -199,8 +278,12 @@ struct Run {
     /// Those that are not done, in order.
     left: VecDeque<Away>,
     settled: Vec<Settled>,
+    /// The node that has the first.
+    at: Arc<Mutex<Option<NodeId>>>,
     /// Commands and bytes that were entered among those that wait.
     parked: Option<(usize, usize)>,
+    /// When the last request was sent.
+    asked_at: Instant,
     /// Since when nothing gets on.
     stuck_since: Option<Instant>,
 }
@@ -222,7 +305,12 @@ enum Heard {
 
 /// Has these commands run by the primaries of what they need, and comes back once some are done: their replies need not wait for
 /// what holds the others up.
-async fn forward(service: Arc<Service>, caller: Caller, commands: Vec<Away>) -> Return {
+async fn forward(
+    service: Arc<Service>,
+    caller: Caller,
+    commands: Vec<Away>,
+    at: Arc<Mutex<Option<NodeId>>>,
+) -> Return {
     let way = service.forwarding.get().cloned().expect("nothing is away where nothing is forwarded");
     let mut changes = way.changes();
     let mut run = Run {
@@ -231,7 +319,9 @@ async fn forward(service: Arc<Service>, caller: Caller, commands: Vec<Away>) -> 
         caller,
         settled: Vec::with_capacity(commands.len()),
         left: commands.into(),
+        at,
         parked: None,
+        asked_at: Instant::now(),
         stuck_since: None,
     };
     while let Some(first) = run.left.front() {
@@ -268,21 +358,25 @@ impl Run {
     fn settle_first(&mut self, error: ErrorReply) -> bool {
         let Some(away) = self.left.pop_front() else { return false };
         self.settled.push(Settled { unit: away.unit, ending: Ending::Error(error) });
+        self.settle_answered();
         true
     }
 
     /// How many of the first commands go there.
     fn count(&self, route: Route) -> usize {
-        let together = |away: &&Away| self.way.route(&away.needs) == route && !away.is_unknown;
+        let together =
+            |away: &&Away| self.way.route(&away.needs) == route && !away.is_unknown && away.answer.is_none();
         self.left.iter().take(UNITS_MAX).take_while(together).count().max(1)
     }
 
     /// Asks for the first commands to be run there.
     async fn ask(&mut self, route: Route, changes: &mut watch::Receiver<u64>) -> Heard {
         let count = self.count(route);
+        self.asked_at = Instant::now();
         let begin_max = if self.left[0].is_alone { WAIT_SLICE } else { BEGIN_MAX };
         let units = self.left.iter().take(count).map(|away| &away.unit);
         let deadline_ms = begin_max.as_millis() as u64;
+        *self.at.lock() = Some(if let Route::There(node) = route { node } else { self.way.me() });
         let Route::There(node) = route else {
             let (caller, units) = (self.caller.clone(), units.cloned().collect());
             let request = message::Request { deadline_ms, caller, units };
@@ -340,26 +434,37 @@ impl Run {
                 return self.note_unknown(self.count(route));
             }
         };
+        let node = if let Route::There(node) = route { node } else { self.way.me() };
         let mut is_on = false;
-        for answer in answers {
+        for (away, answer) in self.left.iter_mut().zip(answers) {
             match &answer.outcome {
-                Outcome::NotHere => break,
+                Outcome::NotHere => {}
                 Outcome::Late => {
+                    away.unit.waited_ms += self.asked_at.elapsed().as_millis() as u64;
                     is_on = true;
-                    break;
                 }
                 Outcome::Unknown(reason) => {
                     tracing::debug!(%reason, "the outcome of a command is unknown");
-                    is_on |= self.settle_first(UNKNOWN);
+                    away.is_unknown = away.is_write;
+                    is_on |= away.is_write;
                 }
                 Outcome::Done | Outcome::Items(_) | Outcome::TooLong => {
-                    let Some(away) = self.left.pop_front() else { break };
-                    self.settled.push(Settled { unit: away.unit, ending: Ending::Answer(answer) });
+                    away.answer = Some((node, answer));
                     is_on = true;
                 }
             }
         }
+        self.settle_answered();
         is_on
+    }
+
+    /// Ends the first commands that have an answer, up to one that has none: replies keep their order.
+    fn settle_answered(&mut self) {
+        while let Some(away) = self.left.pop_front_if(|away| away.answer.is_some()) {
+            if let Some((node, answer)) = away.answer {
+                self.settled.push(Settled { unit: away.unit, ending: Ending::Answer(node, answer) });
+            }
+        }
     }
 
     /// The first `count` commands have an unknown outcome. What only reads is sent again. Whether a change was among them.

@@ -467,3 +467,122 @@ async fn a_client_that_ends_takes_what_it_waits_for_along() {
     other.send("EXISTS key|").await;
     other.expect(":0|").await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn keys_are_watched_where_they_are_changed() {
+    let mesh = Mesh::new(2, &[]);
+    let (mut near, mut far) = (mesh.client(0), mesh.client(1));
+    far.send("SET a 1|WATCH a b|").await;
+    far.expect("+OK|+OK|").await;
+    far.send("MULTI|SET a 2|EXEC|WATCH a|WATCH b|MULTI|SET a 3|").await;
+    far.expect("+OK|+QUEUED|*1|+OK|+OK|+OK|+OK|+QUEUED|").await;
+    near.send("SET b 1|").await;
+    near.expect("+OK|").await;
+    far.send("EXEC|GET a|WATCH a|UNWATCH|MULTI|SET a 4|EXEC|").await;
+    far.expect("*-1|$1|2|+OK|+OK|+OK|+QUEUED|*1|+OK|").await;
+    far.send("WATCH a|MULTI|DISCARD|WATCH a|RESET|WATCH a|MULTI|SET|EXEC|WATCH a|").await;
+    far.expect("+OK|+OK|+OK|+OK|+RESET|+OK|+OK|-ERR wrong number of arguments for 'set' command|").await;
+    far.expect("-EXECABORT Transaction discarded because of previous errors.|+OK|").await;
+    assert_eq!(mesh.service(0).forwarding.watches.len(), 1);
+    drop(far);
+    while mesh.service(0).forwarding.watches.len() > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_does_not_outlive_its_primary() {
+    let mesh = Mesh::new(3, &[]);
+    let (mut near, mut far) = (mesh.client(0), mesh.client(2));
+    near.send("WATCH a|").await;
+    near.expect("+OK|").await;
+    far.send("WATCH a|").await;
+    far.expect("+OK|").await;
+    mesh.promote(Some(1));
+    for client in [&mut near, &mut far] {
+        client.send("MULTI|SET a 1|EXEC|WATCH a|MULTI|SET b 1|EXEC|").await;
+        client.expect("+OK|+QUEUED|*-1|+OK|+OK|+QUEUED|*1|+OK|").await;
+    }
+    near.send("WATCH a|").await;
+    near.expect("+OK|").await;
+    mesh.replicate(1);
+    mesh.promote(Some(0));
+    near.send("WATCH b|MULTI|GET b|EXEC|").await;
+    near.expect("+OK|+OK|+QUEUED|*-1|").await;
+    far.send("WATCH a|").await;
+    far.expect("+OK|").await;
+    mesh.promote(Some(1));
+    mesh.promote(Some(0));
+    far.send("MULTI|GET b|EXEC|").await;
+    far.expect("+OK|+QUEUED|*-1|").await;
+}
+
+/// A follower of a primary that has everything up to this position.
+fn follow(service: &Service, journaled: u64) {
+    service.replication.with_progress(|progress| {
+        *progress.follower(1) = crate::replication::progress::Follower {
+            node: "a".to_owned(),
+            in_step: (0..PARTITIONS).map(PartitionId).collect(),
+            journaled,
+            synced: journaled,
+            ..Default::default()
+        };
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn wait_asks_the_node_that_has_made_the_change() {
+    let mesh = Mesh::new(2, &[]);
+    let (mut near, mut far) = (mesh.client(0), mesh.client(1));
+    far.send("WAIT 0 0|WAIT x 0|WAIT 1 100|SET a 1|WAIT 1 100|WAIT 1 0|").await;
+    far.expect(":0|-ERR value is not an integer or out of range|:0|+OK|:0|").await;
+    far.expect_nothing().await;
+    follow(&mesh.service(0), 0);
+    far.expect_nothing().await;
+    follow(&mesh.service(0), 1 << 40);
+    far.expect(":1|").await;
+    far.send("MULTI|WAIT 1 0|EXEC|WAIT 2 0|PING|").await;
+    far.line().await;
+    far.line().await;
+    far.line().await;
+    far.line().await;
+    far.expect_nothing().await;
+    let id = mesh.service(1).clients.list()[0].id;
+    let mut operator = mesh.client(1);
+    operator.send(&format!("CLIENT UNBLOCK {id} ERROR|")).await;
+    operator.expect(":1|").await;
+    far.expect("-UNBLOCKED client unblocked via CLIENT UNBLOCK|+PONG|").await;
+    near.send("SET b 1|").await;
+    near.expect("+OK|").await;
+    far.send("SET c 1|").await;
+    far.expect("+OK|").await;
+    mesh.replicate(0);
+    mesh.promote(Some(1));
+    far.send("WAIT 1 0|SET c 2|WAIT 0 0|").await;
+    far.expect(":0|+OK|:0|").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_ends_with_its_client() {
+    let mesh = Mesh::new(2, &[]);
+    let mut far = mesh.client(1);
+    far.send("WAIT 1 0|").await;
+    far.expect_nothing().await;
+    assert_eq!(mesh.service(0).forwarding.waiting.lock().len(), 1);
+    drop(far);
+    while !mesh.service(0).forwarding.waiting.lock().is_empty() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_wait_is_asked_for_again_and_ends_in_time() {
+    let mesh = Mesh::new(2, &[]);
+    let mut far = mesh.client(1);
+    let begun = tokio::time::Instant::now();
+    far.send("WAIT 1 100000|").await;
+    tokio::time::sleep(Duration::from_secs(95)).await;
+    far.expect_nothing().await;
+    far.expect(":0|").await;
+    assert!(mesh.sent() == 4 && begun.elapsed() < Duration::from_secs(101));
+}

@@ -4,19 +4,22 @@
 //! the server runs here. A read may be answered from a copy if the settings or the connection say so.
 
 use super::dispatch::{Call, Turn, effective_flags};
+use crate::base::ids::NodeId;
 use crate::commands::Handler;
 use crate::commands::execute::partitions_of;
 use crate::commands::keys_of::keys_of;
 use crate::commands::transactions;
 use crate::config::settings::ReplicaReads;
 use crate::protocol::error::ErrorReply;
+use crate::protocol::reply::Reply;
 use crate::protocol::spec::flag;
 use crate::replication::LinkState;
-use crate::session::forwarding::message::{Concern, RequestId, Task, Unit};
+use crate::session::forwarding::message::{Answer, Concern, RequestId, Task, Unit, WatchId};
 use crate::session::forwarding::{Forwarding, Route};
 use crate::session::multi::Queued;
 use crate::session::session::Session;
-use crate::store::PartitionSet;
+use crate::session::watch::Elsewhere;
+use crate::store::{PartitionSet, Store};
 
 /// What is needed has several primaries, and the command is to see all of it at once.
 pub const CROSS_SLOT: ErrorReply = ErrorReply::fixed("CROSSSLOT Keys in request don't hash to the same slot");
@@ -31,6 +34,8 @@ pub enum Place {
     Elsewhere(Route, PartitionSet),
     /// Nowhere.
     Refused(ErrorReply),
+    /// Nowhere: this is the reply.
+    Answered(Reply),
 }
 
 /// A command, or a transaction, that is to run elsewhere.
@@ -46,6 +51,8 @@ pub struct Away {
     pub is_write: bool,
     /// Whether it may wait for data, so that nothing is to go with it.
     pub is_alone: bool,
+    /// It has run there, and waits for those before it.
+    pub answer: Option<(NodeId, Answer)>,
     /// Whether it was sent, and whether it has run is not known.
     pub is_unknown: bool,
 }
@@ -60,9 +67,18 @@ pub fn needs(turn: Turn, session: &Session, call: &Call) -> PartitionSet {
     let store = &turn.service.store;
     match session.multi.as_ref().filter(|_| call.is_exec()) {
         Some(multi) => {
-            transactions::partitions_of_queue(store, &multi.queue).union(session.watched.partitions(store))
+            transactions::partitions_of_queue(store, &multi.queue).union(needs_of_watch(session, store))
         }
         None => partitions_of(call.entry.command, &call.args, store),
+    }
+}
+
+/// The partitions of keys that are watched, wherever that is.
+fn needs_of_watch(session: &Session, store: &Store) -> PartitionSet {
+    let here = session.watched.partitions(store);
+    match &session.watched.elsewhere {
+        Some(elsewhere) => here.union(elsewhere.needs.clone()),
+        None => here,
     }
 }
 
@@ -70,10 +86,17 @@ pub fn needs(turn: Turn, session: &Session, call: &Call) -> PartitionSet {
 pub fn place(turn: Turn, session: &Session, call: &Call, way: &dyn Forwarding) -> Place {
     let is_exec = call.is_exec() && session.multi.as_ref().is_some_and(|multi| !multi.is_aborted);
     if !is_exec && !is_data(call) {
-        return Place::Here;
+        return match call.base_name() {
+            "watch" if session.multi.is_none() => place_watch(turn, session, call, way),
+            "wait" | "waitaof" if session.multi.is_none() => place_wait(session, call, way),
+            _ => Place::Here,
+        };
     }
     let needs = needs(turn, session, call);
     let route = way.route(&needs);
+    if is_exec && is_watch_lost(session, route) {
+        return Place::Answered(Reply::NullArray);
+    }
     if route == Route::Here {
         return Place::Here;
     }
@@ -90,6 +113,53 @@ pub fn place(turn: Turn, session: &Session, call: &Call, way: &dyn Forwarding) -
         return Place::Here;
     }
     Place::Elsewhere(route, needs)
+}
+
+/// Whether a key that is watched may have changed unseen, as it is watched where its primary is no more.
+fn is_watch_lost(session: &Session, route: Route) -> bool {
+    let watched = &session.watched;
+    let is_elsewhere_lost = watched.elsewhere.as_ref().is_some_and(|elsewhere| {
+        elsewhere.is_lost
+            || match route {
+                Route::Here => true,
+                Route::There(node) => elsewhere.node != Some(node),
+                Route::Nobody | Route::Several => false,
+            }
+    });
+    is_elsewhere_lost || (!watched.is_empty() && !session.is_forwarded && route != Route::Here)
+}
+
+/// Keys are watched where they are changed.
+fn place_watch(turn: Turn, session: &Session, call: &Call, way: &dyn Forwarding) -> Place {
+    let store = &turn.service.store;
+    let needs = partitions_of(call.entry.command, &call.args, store).union(needs_of_watch(session, store));
+    match way.route(&needs) {
+        Route::Here => Place::Here,
+        Route::Several => Place::Refused(CROSS_SLOT),
+        route => Place::Elsewhere(route, needs),
+    }
+}
+
+/// WAIT asks about the last change of the connection, so it goes to the node that has made it.
+fn place_wait(session: &Session, call: &Call, way: &dyn Forwarding) -> Place {
+    let none = || {
+        let replicas = Reply::Int(0);
+        let is_wait = call.base_name() == "wait";
+        Place::Answered(if is_wait { replicas } else { Reply::Array(vec![Reply::Int(0), replicas]) })
+    };
+    let route = way.route(&PartitionSet::All);
+    match (session.written_elsewhere, route) {
+        _ if session.is_forwarded => Place::Here,
+        // Several nodes have what is here, or nobody has and this is answered at once.
+        (None, Route::Here | Route::Several) => Place::Here,
+        (None, route) => Place::Elsewhere(route, PartitionSet::All),
+        (Some((node, _)), Route::There(primary)) if node == primary => {
+            Place::Elsewhere(route, PartitionSet::All)
+        }
+        (Some(_), Route::Nobody) => Place::Elsewhere(route, PartitionSet::All),
+        // The node that made the change is the primary no more: nobody knows of a replica that has it.
+        (Some(_), _) => none(),
+    }
 }
 
 /// Whether a command only reads, and is answered from the copy that is here.
@@ -117,14 +187,22 @@ fn reads_copy(
 /// What is sent of a command. EXEC takes what was queued with it.
 pub fn away(turn: Turn, session: &mut Session, call: &Call, route: Route, needs: PartitionSet) -> Away {
     let flags = effective_flags(session, call);
-    let (task, level, commands) = if let Some(multi) = session.multi.take_if(|_| call.is_exec()) {
-        let (level, _) = transactions::written(session, turn.settings, &turn.service.store, &multi.queue);
-        session.touch();
-        (Task::Transaction(None), level, multi.queue)
-    } else {
-        let level = session.concern(turn.settings, session.database);
-        (Task::Command, level, vec![Queued::copy_from(call.args)])
+    let (mut level, mut commands) = (session.concern(turn.settings, session.database), Vec::new());
+    let task = match call.base_name() {
+        "exec" => {
+            let multi = session.multi.take().unwrap_or_default();
+            (level, _) = transactions::written(session, turn.settings, &turn.service.store, &multi.queue);
+            session.touch();
+            commands = multi.queue;
+            Task::Transaction(session.watched.elsewhere.take().map(|elsewhere| elsewhere.id))
+        }
+        "watch" => watch_elsewhere(session, &needs),
+        "wait" | "waitaof" => Task::Copies(session.written_elsewhere.map_or(0, |(_, position)| position)),
+        _ => Task::Command,
     };
+    if !call.is_exec() {
+        commands.push(Queued::copy_from(call.args));
+    }
     session.note_command(&call.entry.full_name);
     Away {
         unit: Unit {
@@ -138,7 +216,19 @@ pub fn away(turn: Turn, session: &mut Session, call: &Call, route: Route, needs:
         needs,
         route,
         is_write: flags.has(flag::WRITE),
-        is_alone: flags.has(flag::BLOCKING) || call.is_exec(),
+        is_alone: flags.has(flag::BLOCKING) || !is_data(call),
+        answer: None,
         is_unknown: false,
     }
+}
+
+/// Notes that keys are about to be watched where their primary is.
+fn watch_elsewhere(session: &mut Session, needs: &PartitionSet) -> Task {
+    // What was watched here is so no more where it matters.
+    let is_lost = !session.watched.is_empty();
+    let is_first = session.watched.elsewhere.is_none();
+    let fresh = || Elsewhere { id: WatchId::random(), node: None, needs: needs.clone(), is_lost };
+    let elsewhere = session.watched.elsewhere.get_or_insert_with(fresh);
+    elsewhere.needs = needs.clone();
+    Task::Watch { id: elsewhere.id, is_first }
 }

@@ -9,6 +9,7 @@ use super::connection::{CLAIM_AGAIN_GAP, Connection, Woken};
 use super::dispatch::{Turn, Verdict, dispatch};
 use super::stream::Stream;
 use crate::base::clock;
+use crate::base::concern::WriteConcern;
 use crate::base::ids::NodeId;
 use crate::cluster::bus::Serve;
 use crate::commands::table;
@@ -17,11 +18,11 @@ use crate::protocol::args::Args;
 use crate::protocol::encode;
 use crate::protocol::error;
 use crate::protocol::reply::Reply;
-use crate::session::client::{Client, Peer};
-use crate::session::forwarding::Route;
+use crate::session::client::{Client, Letter, Peer};
 use crate::session::forwarding::message::{
-    Answer, Caller, Concern, Outcome, Request, Task, Unit, encode_answers,
+    Answer, Caller, Concern, End, Message, Outcome, Request, RequestId, Task, Unit, WatchId, encode_answers,
 };
+use crate::session::forwarding::{Forwarding, Route};
 use crate::session::holds::{Held, Standing};
 use crate::session::service::Service;
 use crate::session::session::Closing;
@@ -31,6 +32,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -45,18 +47,39 @@ pub struct Serving(pub Arc<Service>);
 #[async_trait]
 impl Serve for Serving {
     async fn serve(&self, from: NodeId, request: Vec<u8>) -> Option<Vec<u8>> {
-        let request = match Request::decode(&request) {
-            Ok(request) if request.units.iter().all(is_of_ours) => request,
-            Ok(_) => {
-                tracing::warn!(%from, "a forwarded request has commands that are not forwarded");
-                return None;
+        serve(&self.0, from, &request).await
+    }
+}
+
+/// The answer to a message from that node; none to what makes no sense.
+pub async fn serve(service: &Arc<Service>, from: NodeId, message: &[u8]) -> Option<Vec<u8>> {
+    match Message::decode(message) {
+        Ok(Message::Run(request)) if request.units.iter().all(is_of_ours) => {
+            Some(encode_answers(&run(service, request).await))
+        }
+        Ok(Message::Run(_)) => {
+            tracing::warn!(%from, "a forwarded request has commands that are not forwarded");
+            None
+        }
+        Ok(Message::Forget(watches)) => {
+            service.forwarding.watches.forget(&watches, &service.store);
+            Some(encode_answers(&[]))
+        }
+        Ok(Message::End(request, end)) => {
+            let waiting = service.forwarding.waiting.lock().get(&request).cloned();
+            match (waiting, end) {
+                (Some(client), End::Gone) => client.kill(),
+                (Some(client), End::Unblock { with_error }) => {
+                    client.send(Letter::Unblock { with_error });
+                }
+                (None, _) => {}
             }
-            Err(malformed) => {
-                tracing::warn!(%from, "a forwarded request is {}", malformed.0);
-                return None;
-            }
-        };
-        Some(encode_answers(&run(&self.0, request).await))
+            Some(encode_answers(&[]))
+        }
+        Err(malformed) => {
+            tracing::warn!(%from, "a forwarded request is {}", malformed.0);
+            None
+        }
     }
 }
 
@@ -72,7 +95,7 @@ fn is_of_ours(unit: &Unit) -> bool {
         Task::Transaction(_) => {
             commands.all(|command| !super::dispatch::is_run_inside_multi(command.spec.name))
         }
-        Task::Watch(_) => commands.all(|command| command.spec.name == "watch"),
+        Task::Watch { .. } => commands.all(|command| command.spec.name == "watch"),
         Task::Copies(_) => commands.all(|command| matches!(command.spec.name, "wait" | "waitaof")),
     }
 }
@@ -108,6 +131,18 @@ pub async fn run(service: &Arc<Service>, request: Request) -> Vec<Answer> {
     connection.finish(&mut answers, &held).await;
     answers.resize_with(request.units.len(), || Answer::without_reply(Outcome::NotHere));
     answers
+}
+
+/// A unit that waits, and can be ended.
+struct Waits<'a> {
+    service: &'a Service,
+    id: RequestId,
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.service.forwarding.waiting.lock().remove(&self.id);
+    }
 }
 
 /// In the place of a socket: nothing comes, nothing goes.
@@ -170,8 +205,18 @@ impl Connection<Nobody> {
                 self.take_over_concern(unit.concern, unit.database);
                 self.run_words(unit.commands[0].args(), unit, deadline).await
             }
-            Task::Transaction(_) => self.run_transaction(unit, deadline).await,
-            Task::Watch(_) | Task::Copies(_) => Outcome::NotHere,
+            Task::Transaction(watch) => self.run_transaction(watch, unit, deadline).await,
+            Task::Watch { id, is_first } => self.run_watch(id, is_first, unit, deadline).await,
+            Task::Copies(position) => {
+                let is_here = |way: &Arc<dyn Forwarding>| way.route(&PartitionSet::All) == Route::Here;
+                if !self.service.forwarding.get().is_some_and(is_here) {
+                    return Outcome::NotHere;
+                }
+                self.session.last_write = position;
+                let outcome = self.run_words(unit.commands[0].args(), unit, deadline).await;
+                self.session.last_write = 0;
+                outcome
+            }
         }
     }
 
@@ -181,36 +226,57 @@ impl Connection<Nobody> {
         self.session.write_concern = (concern.is_chosen || concern.level > own).then_some(concern.level);
     }
 
+    /// Watches keys for a client until it comes for them.
+    async fn run_watch(&mut self, id: WatchId, is_first: bool, unit: &Unit, deadline: Instant) -> Outcome {
+        let service = Arc::clone(&self.service);
+        let words = unit.commands[0].args();
+        let term = service.replication.term();
+        let watched = service.forwarding.watches.take(id, term, &service.store);
+        let is_lost = watched.is_none() && !is_first;
+        self.session.watched = watched.unwrap_or_default();
+        let outcome = self.run_words(words, unit, deadline).await;
+        let watched = std::mem::take(&mut self.session.watched);
+        if is_lost {
+            watched.flag().store(true, Ordering::Relaxed); // what was watched before has been seen by nobody
+        }
+        service.forwarding.watches.keep(id, watched, term, &service.store);
+        outcome
+    }
+
     /// Queues the commands of a transaction as their client has, and runs them.
-    async fn run_transaction(&mut self, unit: &Unit, deadline: Instant) -> Outcome {
-        let database = unit.database;
-        self.session.multi = Some(Box::default());
-        for queued in &unit.commands {
-            let service = Arc::clone(&self.service);
-            let settings = service.settings();
-            let turn = Turn { service: &service, settings: &settings, now_ms: clock::unix_ms() };
-            // A refusal is in EXEC's reply.
-            let _ = dispatch(turn, &mut self.session, queued.args());
+    async fn run_transaction(&mut self, watch: Option<WatchId>, unit: &Unit, deadline: Instant) -> Outcome {
+        let service = Arc::clone(&self.service);
+        if let Some(id) = watch {
+            let term = service.replication.term();
+            let Some(watched) = service.forwarding.watches.take(id, term, &service.store) else {
+                self.answer(&Reply::NullArray); // nobody has watched the keys
+                return Outcome::Done;
+            };
+            self.session.watched = watched;
         }
         let strongest = {
-            let settings = self.service.settings();
+            let settings = service.settings();
+            let turn = Turn { service: &service, settings: &settings, now_ms: clock::unix_ms() };
+            self.session.multi = Some(Box::default());
+            for queued in &unit.commands {
+                let _ = dispatch(turn, &mut self.session, queued.args()); // a refusal is in EXEC's reply
+            }
             let queue = self.session.multi.as_ref().map_or(&[][..], |multi| &multi.queue);
-            transactions::written(&self.session, &settings, &self.service.store, queue).0
+            transactions::written(&self.session, &settings, &service.store, queue).0
         };
-        let level =
-            if unit.concern.is_chosen { unit.concern.level } else { unit.concern.level.max(strongest) };
-        self.session.write_concern = Some(level);
+        let own = if unit.concern.is_chosen { WriteConcern::Local } else { strongest };
+        self.session.write_concern = Some(unit.concern.level.max(own));
         let outcome = self.run_words(EXEC, unit, deadline).await;
         self.session.multi = None;
-        debug_assert_eq!(database, unit.database);
+        self.session.watched.clear(&service.store, clock::unix_ms());
         outcome
     }
 
     /// Runs a command to its end.
     async fn run_words(&mut self, words: Args<'_>, unit: &Unit, deadline: Instant) -> Outcome {
+        let service = Arc::clone(&self.service);
         loop {
             let verdict = {
-                let service = Arc::clone(&self.service);
                 let settings = service.settings();
                 let turn = Turn { service: &service, settings: &settings, now_ms: clock::unix_ms() };
                 self.session.clock = service.clock.raw();
@@ -241,6 +307,8 @@ impl Connection<Nobody> {
                 }
                 Verdict::Away(_) | Verdict::Later => return Outcome::NotHere,
             };
+            service.forwarding.waiting.lock().insert(unit.id, Arc::clone(&self.session.client));
+            let _waits = Waits { service: &service, id: unit.id };
             if let Err(outcome) = self.await_end(deadline).await {
                 return outcome;
             }
@@ -285,8 +353,9 @@ impl Connection<Nobody> {
             tokio::select! {
                 biased;
                 woken = poll_fn(|context| self.poll_woken(context)) => match woken {
-                    Woken::Mail => {
-                        self.read_mail();
+                    Woken::Mail if !self.read_mail() => {
+                        self.stop_waiting();
+                        return Err(Outcome::Late); // nobody wants its reply
                     }
                     Woken::Resumed => self.time_is_up(None),
                     _ => {}

@@ -10,6 +10,7 @@ use super::holds::Holds;
 use super::multi::Multi;
 use super::watch::Watched;
 use crate::base::concern::WriteConcern;
+use crate::base::ids::NodeId;
 use crate::config::Settings;
 use crate::protocol::encode::Version;
 use std::sync::Arc;
@@ -92,6 +93,9 @@ pub struct Session {
     pub journal_position: u64,
     /// Where the journal stood after the last write of all: what WAIT waits for.
     pub last_write: u64,
+    /// Where the last write was made of all that another node has carried out, if none was made here since: that node, and where its
+    /// journal stood.
+    pub written_elsewhere: Option<(NodeId, u64)>,
     /// The write concern that the connection has chosen.
     pub write_concern: Option<WriteConcern>,
     /// What must be on enough nodes before the replies of this turn leave.
@@ -136,6 +140,7 @@ impl Session {
             command: "",
             journal_position: 0,
             last_write: 0,
+            written_elsewhere: None,
             write_concern: None,
             holds: Holds::default(),
             collecting: None,

@@ -3,6 +3,8 @@
 //! The store raises the session's flag when one of them changes. A key that was there and has expired since counts as
 //! changed too, though nothing was written: that is why each remembers whether it was there.
 
+use super::forwarding::message::WatchId;
+use crate::base::ids::NodeId;
 use crate::store::{Key, PartitionSet, Store, WatchFlag};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -22,16 +24,33 @@ pub struct WatchedKey {
     pub existed: bool,
 }
 
+/// Keys that are watched at the node that is their primary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// The name they are watched under.
+    pub id: WatchId,
+    /// The node; none before it has answered.
+    pub node: Option<NodeId>,
+    /// The partitions they are in.
+    pub needs: PartitionSet,
+    /// Some are watched by nobody any more, as another node became primary: they count as changed.
+    pub is_lost: bool,
+}
+
 /// The keys a session watches.
 #[derive(Clone, Debug, Default)]
 pub struct Watched {
     keys: Vec<WatchedKey>,
     bytes: usize,
     flag: WatchFlag,
+    /// Those that another node watches.
+    pub elsewhere: Option<Elsewhere>,
+    /// Names of which nodes are still to be told that they are of no interest.
+    pub forgotten: Vec<(NodeId, WatchId)>,
 }
 
 impl Watched {
-    /// Whether nothing is watched.
+    /// Whether nothing is watched here.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
@@ -82,6 +101,9 @@ impl Watched {
 
     /// Ends the watch over all of them.
     pub fn clear(&mut self, store: &Store, now_ms: i64) {
+        if let Some(Elsewhere { id, node: Some(node), .. }) = self.elsewhere.take() {
+            self.forgotten.push((node, id));
+        }
         if self.keys.is_empty() {
             return;
         }

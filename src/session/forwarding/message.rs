@@ -83,7 +83,12 @@ pub enum Task {
     /// They are queued behind MULTI, for EXEC: all or none, and none if a key of this watch has changed.
     Transaction(Option<WatchId>),
     /// It is WATCH: its keys are to be watched under this name.
-    Watch(WatchId),
+    Watch {
+        /// The name.
+        id: WatchId,
+        /// Whether nothing is watched under it yet.
+        is_first: bool,
+    },
     /// It is WAIT or WAITAOF, of a connection whose last change at that node ended at this position of its journal.
     Copies(u64),
 }
@@ -103,6 +108,29 @@ pub struct Unit {
     pub waited_ms: u64,
     /// The commands.
     pub commands: Vec<Queued>,
+}
+
+/// What one node says to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// These are to be run.
+    Run(Request),
+    /// What is watched under these names is of no interest any more.
+    Forget(Vec<WatchId>),
+    /// A unit that waits there is to end.
+    End(RequestId, End),
+}
+
+/// How a unit that waits is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum End {
+    /// Nobody wants its reply any more.
+    Gone,
+    /// As if its time were up, or with an error: CLIENT UNBLOCK.
+    Unblock {
+        /// With an error.
+        with_error: bool,
+    },
 }
 
 /// A request to run units.
@@ -153,6 +181,13 @@ impl Answer {
 }
 
 #[derive(Serialize, Deserialize)]
+enum Head {
+    Run(RequestHead),
+    Forget(Vec<WatchId>),
+    End(RequestId, End),
+}
+
+#[derive(Serialize, Deserialize)]
 struct RequestHead {
     /// One less with each node on the way, which is none: a request that may go on is refused.
     hops: u8,
@@ -200,30 +235,46 @@ pub fn encode_request<'a>(
     });
     let head = RequestHead { hops: 1, deadline_ms, caller: caller.clone(), units: heads.collect() };
     let queued = || units.clone().flat_map(|unit| &unit.commands);
-    let mut out = begin(&head, queued().map(Queued::size).sum());
+    let mut out = begin(&Head::Run(head), queued().map(Queued::size).sum());
     for queued in queued() {
         queued.args().from(0).for_each(|word| out.extend_from_slice(word));
     }
     out
 }
 
-impl Request {
-    /// Reads what [`encode_request`] writes.
-    pub fn decode(bytes: &[u8]) -> Result<Request, Malformed> {
-        let (head, mut words): (RequestHead, _) = open(bytes)?;
-        if head.hops != 1 {
-            return Err(Malformed("a request that came by another node"));
+impl Message {
+    /// Its bytes. Those of a request to run units are written by [`encode_request`].
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Message::Run(request) => {
+                encode_request(request.deadline_ms, &request.caller, request.units.iter())
+            }
+            Message::Forget(watches) => begin(&Head::Forget(watches.clone()), 0),
+            Message::End(request, end) => begin(&Head::End(*request, *end), 0),
         }
-        if head.units.is_empty() || head.units.len() > UNITS_MAX {
-            return Err(Malformed("a request of too many units, or of none"));
-        }
-        let units: Vec<Unit> =
-            head.units.into_iter().map(|unit| unit_of(unit, &mut words)).collect::<Result<_, _>>()?;
-        if !words.is_empty() {
-            return Err(Malformed("more words than it says"));
-        }
-        Ok(Request { deadline_ms: head.deadline_ms, caller: head.caller, units })
     }
+
+    /// Reads what [`Message::encode`] writes.
+    pub fn decode(bytes: &[u8]) -> Result<Message, Malformed> {
+        let (head, mut words): (Head, _) = open(bytes)?;
+        let message = match head {
+            Head::Run(head) => Message::Run(request_of(head, &mut words)?),
+            Head::Forget(watches) => Message::Forget(watches),
+            Head::End(request, end) => Message::End(request, end),
+        };
+        if words.is_empty() { Ok(message) } else { Err(Malformed("more words than it says")) }
+    }
+}
+
+fn request_of(head: RequestHead, words: &mut &[u8]) -> Result<Request, Malformed> {
+    if head.hops != 1 {
+        return Err(Malformed("a request that came by another node"));
+    }
+    if head.units.is_empty() || head.units.len() > UNITS_MAX {
+        return Err(Malformed("a request of too many units, or of none"));
+    }
+    let units = head.units.into_iter().map(|unit| unit_of(unit, words)).collect::<Result<_, _>>()?;
+    Ok(Request { deadline_ms: head.deadline_ms, caller: head.caller, units })
 }
 
 fn unit_of(head: UnitHead, words: &mut &[u8]) -> Result<Unit, Malformed> {
@@ -232,7 +283,7 @@ fn unit_of(head: UnitHead, words: &mut &[u8]) -> Result<Unit, Malformed> {
         levels.get(usize::from(head.concern.0)).ok_or(Malformed("a write concern of another version"))?;
     let is_count_right = match head.task {
         Task::Transaction(_) => head.commands.len() <= COUNT_MAX,
-        Task::Command | Task::Watch(_) | Task::Copies(_) => head.commands.len() == 1,
+        Task::Command | Task::Watch { .. } | Task::Copies(_) => head.commands.len() == 1,
     };
     if !is_count_right {
         return Err(Malformed("a unit of too many commands, or of none"));
@@ -327,7 +378,7 @@ mod tests {
         Queued::copy_from(Args::new(&bytes, &ranges))
     }
 
-    fn request() -> Request {
+    fn request() -> Message {
         let unit = |task, commands| Unit {
             id: RequestId(1 << 100),
             task,
@@ -336,7 +387,7 @@ mod tests {
             waited_ms: 7,
             commands,
         };
-        Request {
+        Message::Run(Request {
             deadline_ms: 10_000,
             caller: Caller { id: 5, name: b"app".to_vec(), is_resp3: true, ..Caller::default() },
             units: vec![
@@ -344,27 +395,31 @@ mod tests {
                 unit(Task::Transaction(Some(WatchId(9))), vec![queued(&[b"GET", b"a"]), queued(&[b"PING"])]),
                 unit(Task::Transaction(None), vec![]),
                 unit(Task::Copies(77), vec![queued(&[b"WAIT", b"1", b"0"])]),
+                unit(Task::Watch { id: WatchId(3), is_first: true }, vec![queued(&[b"WATCH", b"k"])]),
             ],
-        }
+        })
     }
 
     #[test]
     fn a_request_survives_the_round_trip_and_no_cut_or_flip_panics() {
         let request = request();
-        let bytes = encode_request(request.deadline_ms, &request.caller, request.units.iter());
-        assert_eq!(Request::decode(&bytes), Ok(request));
+        let bytes = request.encode();
+        assert_eq!(Message::decode(&bytes), Ok(request));
         for cut in 0..bytes.len() {
-            assert!(Request::decode(&bytes[..cut]).is_err(), "{cut}");
+            assert!(Message::decode(&bytes[..cut]).is_err(), "{cut}");
         }
         for at in 0..bytes.len() {
             for bit in 0..8 {
                 let mut damaged = bytes.clone();
                 damaged[at] ^= 1 << bit;
-                let _ = Request::decode(&damaged);
+                let _ = Message::decode(&damaged);
             }
         }
+        for other in [Message::Forget(vec![WatchId(5)]), Message::End(RequestId(7), End::Gone)] {
+            assert_eq!(Message::decode(&other.encode()), Ok(other));
+        }
         assert_eq!(
-            Request::decode(&[bytes.as_slice(), b"x"].concat()),
+            Message::decode(&[bytes.as_slice(), b"x"].concat()),
             Err(Malformed("more words than it says"))
         );
     }

@@ -9,15 +9,21 @@
 //! - what waits is bounded, in number, bytes and time.
 
 pub mod message;
+pub mod watches;
 
 use crate::base::ids::{NodeId, PartitionId};
 use crate::cluster::bus::CallError;
+use crate::session::client::Client;
 use crate::store::PartitionSet;
 use async_trait::async_trait;
+use message::RequestId;
+use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::watch;
+use watches::Watches;
 
 /// Commands of this node's clients that may wait for a primary at a time.
 const PARKED_COMMANDS_MAX: usize = 65_536;
@@ -89,6 +95,10 @@ pub struct Forwards {
     way: OnceLock<Arc<dyn Forwarding>>,
     /// What waits for a primary.
     pub parked: Parked,
+    /// Keys that clients of other nodes watch here.
+    pub watches: Watches,
+    /// Those who stand here for clients of other nodes whose commands wait.
+    pub waiting: Mutex<HashMap<RequestId, Arc<Client>>>,
 }
 
 impl Forwards {
