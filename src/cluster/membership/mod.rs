@@ -1,5 +1,14 @@
 //! Who is there: what each node says of itself, and who is heard. A node's own view, which others need not share; nothing is
 //! decided by it.
+//!
+//! [`gossip`] is the one that is used: over [`socket`], which seals ([`sealed`]), with what nodes say of themselves ([`profile`]),
+//! from [`seeds`] on. The simulation has another.
+
+pub mod gossip;
+pub mod profile;
+pub mod sealed;
+pub mod seeds;
+pub mod socket;
 
 use super::map::Address;
 use crate::base::ids::{Epoch, Lsn, NodeId};
@@ -49,3 +58,6 @@ pub trait Membership: Send + Sync + 'static {
     /// What others are to learn of this node from now on.
     fn tell(&self, own: Profile);
 }
+
+#[cfg(test)]
+mod tests;
