@@ -1,12 +1,13 @@
 //! The node: builds the layers, wires them, stops them in order. Nothing else knows all of them.
 //!
-//! Start: configuration, log, store (recovered), the store's threads, the housekeeper, replication links, client threads.
-//! Stop, in the opposite order: clients end after their turn, replicas get the rest, the journal is synced, a checkpoint unless it is unwanted, the threads.
+//! Start: configuration, log, store (recovered), the store's threads, the housekeeper, replication links, the cluster, client threads.
+//! Stop, in the opposite order: clients end after their turn, other nodes take over what this one is primary of, replicas get the rest, the journal is synced, a checkpoint unless it is unwanted, the threads.
 
 use crate::base::crash_point;
 use crate::config::Parameters;
 use crate::config::load::Loaded;
 use crate::observability::logging::{self, Format};
+use crate::server::cluster::ClusterThreads;
 use crate::server::housekeeping;
 use crate::server::peer::Links;
 use crate::server::runtime::ClientThreads;
@@ -58,6 +59,8 @@ pub fn run(loaded: Loaded) -> Result<(), StartError> {
     stop_on_signals(&service)?;
     let housekeeper = housekeeping::start(&service).map_err(failed("start the housekeeper"))?;
     let links = Links::start(&service, &settings.dir).map_err(failed("start replication"))?;
+    let cluster =
+        ClusterThreads::start(&service, &settings.dir).map_err(failed("take part in the cluster"))?;
     let clients = ClientThreads::start(&service).map_err(|error| {
         tracing::error!("Failed listening on port {} (tcp), aborting.", settings.port);
         failed("listen")(error)
@@ -78,7 +81,13 @@ pub fn run(loaded: Loaded) -> Result<(), StartError> {
     if housekeeper.join().is_err() {
         tracing::error!("the housekeeper ended by a panic");
     }
+    if let Some(cluster) = &cluster {
+        cluster.hand_over();
+    }
     links.stop(Duration::from_secs(u64::from(settings.shutdown_timeout)));
+    if let Some(cluster) = cluster {
+        cluster.stop();
+    }
     crash_point::pass("stop-before-sync");
     let synced = store.sync();
     crash_point::pass("stop-before-checkpoint");

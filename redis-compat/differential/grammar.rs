@@ -110,6 +110,8 @@ impl Generator {
         loop {
             let (mut words, spec) = self.request();
             let may_expire_soon = self.with_expiry && !self.in_transaction[self.connection];
+            // Breaking a request may have made another command of it (seed 9008312: a CLIENT PAUSE for ages).
+            let spec = rules::entry_of(&words).map_or(spec, |entry| &entry.command.spec);
             let pause = bounds::apply(&mut self.chance, spec, &mut words, may_expire_soon);
             if rules::may_be_sent(&words, self.in_transaction[self.connection]) {
                 self.follow_transaction(&words);

@@ -186,7 +186,7 @@ impl Node {
             if answers.len() < asked.len() {
                 return; // where the data is must be known before anybody is asked to follow
             }
-            first(map, &answers)
+            first(map, &answers, self.parts.me)
         } else {
             choose(places(), map.copies, &answers, Some(self.parts.me))
         };
@@ -437,13 +437,14 @@ pub(super) fn member_of(profile: &Profile, is_leaving: bool) -> Member {
     }
 }
 
-/// The first primary of everything: whoever has the most. What others have is another history, and is kept there.
-fn first(map: &ClusterMap, answers: &BTreeMap<NodeId, Answer>) -> Vec<Promotion> {
-    let weight = |answer: &Answer| {
+/// The first primary of everything: whoever has the most, and rather not who leads: if both end at once, an election comes before
+/// the promotion. What others have is another history, and is kept there.
+fn first(map: &ClusterMap, answers: &BTreeMap<NodeId, Answer>, leader: NodeId) -> Vec<Promotion> {
+    let rank = |node: NodeId, answer: &Answer| {
         let lsns: u64 = answer.positions.iter().map(|(_, lsn)| lsn.0).sum();
-        (answer.can_serve, lsns)
+        (answer.can_serve, lsns, node != leader, std::cmp::Reverse(node))
     };
-    let best = answers.iter().max_by_key(|(node, answer)| (weight(answer), std::cmp::Reverse(**node)));
+    let best = answers.iter().max_by_key(|(node, answer)| rank(**node, answer));
     let Some((to, best)) = best else { return Vec::new() };
     let promotion = |(id, place): (PartitionId, &Place)| {
         let position = |answer: &Answer| answer.positions.get(usize::from(id.0)).copied().unwrap_or_default();

@@ -91,6 +91,9 @@ pub trait Host: Send + Sync + 'static {
     /// Takes commands again for what was given up: it stays here.
     fn take_back(&self, partitions: &[PartitionId]);
 
+    /// This node may answer again after a time in which it could not be sure.
+    fn may_answer_again(&self);
+
     /// Wall clock, milliseconds since 1970.
     fn unix_ms(&self) -> i64;
 }
@@ -311,7 +314,12 @@ impl Node {
         map.iter().for_each(|map| self.learn_map(map));
         let mut in_force = self.in_force.subscribe();
         if in_force.wait_for(|now| *now >= version).await.is_ok() && !gave_up {
-            self.parts.lease.extend(asked_at, self.parts.settings.lease);
+            let lease = &self.parts.lease;
+            let had_ended = !lease.holds((self.parts.clock)());
+            lease.extend(asked_at, self.parts.settings.lease);
+            if had_ended && lease.holds((self.parts.clock)()) {
+                self.parts.host.may_answer_again();
+            }
         }
     }
 
@@ -401,7 +409,10 @@ impl Node {
         };
         let promotions = partitions.iter().zip(positions).map(promotion).collect();
         let reason = match self.ask_leader(&Ask::Promote(promotions)).await {
-            Ok(Reply::Done) => return Ok(()),
+            Ok(Reply::Done) => {
+                self.await_successor(partitions).await;
+                return Ok(());
+            }
             Ok(Reply::Refused(reason)) => reason,
             Ok(Reply::NotLeader(_)) => "the leader has changed".into(),
             Err(CallError::NotSent(reason)) => reason,
@@ -413,6 +424,17 @@ impl Node {
         };
         self.parts.host.take_back(partitions);
         Err(reason)
+    }
+
+    /// What was decided is told to this node, too.
+    async fn await_successor(&self, partitions: &[PartitionId]) {
+        let is_another = |map: &Arc<ClusterMap>| {
+            partitions
+                .iter()
+                .all(|id| map.place(*id).is_none_or(|place| place.primary != Some(self.parts.me)))
+        };
+        let mut maps = self.map.subscribe();
+        _ = tokio::time::timeout(PATIENCE, maps.wait_for(is_another)).await;
     }
 
     /// Gives everything away that this node is primary of, for a stop. Returns whether nothing is left.

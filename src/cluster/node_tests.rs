@@ -182,6 +182,8 @@ impl Host for Data {
         self.given_up.lock().retain(|id| !partitions.contains(id));
     }
 
+    fn may_answer_again(&self) {}
+
     fn unix_ms(&self) -> i64 {
         0
     }

@@ -2,6 +2,7 @@
 //! ours alone stands in a section of its own, under names that begin with `larder_`.
 
 mod activity;
+mod cluster;
 mod facts;
 mod machine;
 mod replication;
@@ -57,7 +58,7 @@ const SECTIONS: &[Section] = &[
     on_demand("Commandstats", activity::command_counts),
     shown("Errorstats", activity::errors),
     on_demand("Latencystats", activity::latencies),
-    shown("Cluster", machine::cluster),
+    shown("Cluster", cluster::cluster),
     shown("Larder", machine::larder),
     shown("Keyspace", machine::keyspace),
 ];

@@ -251,7 +251,7 @@ impl Replication {
         self.assignment.borrow().clone()
     }
 
-    /// Tells when the parts change.
+    /// Tells when the parts change; not when the number of copies does, or who counts.
     pub fn assignments(&self) -> watch::Receiver<Assignment> {
         self.assignment.subscribe()
     }
@@ -265,7 +265,11 @@ impl Replication {
             self.term.fetch_add(1, Ordering::AcqRel);
             *self.upstream.lock() = Upstream::default(); // before links begin that tell more
         }
-        self.assignment.send_replace(assignment.clone());
+        self.assignment.send_if_modified(|known| {
+            let are_other_parts = known.parts != assignment.parts;
+            *known = assignment.clone();
+            are_other_parts // links go on otherwise
+        });
         if before.copies != assignment.copies {
             // What fewer copies had acknowledged, more have not. (Who counts changes by one node at a time: any majority of before
             // shares a node with any of after.)

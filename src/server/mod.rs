@@ -1,6 +1,7 @@
 //! Sockets: connections come in here, their commands are dispatched, their replies leave.
 
 pub mod buffers;
+pub mod cluster;
 mod confirmation;
 pub mod connection;
 #[cfg(test)]
@@ -10,6 +11,7 @@ pub mod dispatch;
 mod forward;
 #[cfg(test)]
 mod forward_tests;
+mod host;
 pub mod housekeeping;
 pub mod listener;
 mod listening;

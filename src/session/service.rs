@@ -66,6 +66,8 @@ pub struct Service {
     pub saving: Arc<Saving>,
     /// Who takes over sockets that become replication links, if anybody does.
     pub links: OnceLock<TakeLink>,
+    /// The cluster that this server is in, if it is in one.
+    pub cluster: OnceLock<Arc<crate::cluster::node::Node>>,
     /// Connections that hold replies until they are confirmed.
     pub confirming: AtomicUsize,
     /// The way of commands to other nodes.
@@ -102,6 +104,7 @@ impl Service {
             identity: Identity::of_this_process(),
             saving: Arc::default(),
             links: OnceLock::new(),
+            cluster: OnceLock::new(),
             confirming: AtomicUsize::new(0),
             forwarding: Forwards::default(),
             assigning: Mutex::new(()),

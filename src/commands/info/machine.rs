@@ -147,10 +147,6 @@ pub fn cpu(_: &Facts, lines: &mut Lines) {
     }
 }
 
-pub fn cluster(_: &Facts, lines: &mut Lines) {
-    lines.add("cluster_enabled", 0);
-}
-
 pub fn larder(facts: &Facts, lines: &mut Lines) {
     let store = &facts.store;
     lines.add("larder_version", env!("CARGO_PKG_VERSION"));

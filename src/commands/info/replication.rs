@@ -11,7 +11,7 @@ pub fn replication(facts: &Facts, lines: &mut Lines) {
     let followed = replication.followed();
     let upstream = replication.upstream();
     let now_ms = replication.now_ms();
-    lines.add("role", if followed.is_some() { "slave" } else { "master" });
+    lines.add("role", if replication.is_replica() { "slave" } else { "master" });
     if let Some((host, port)) = &followed {
         lines.add("master_host", host);
         lines.add("master_port", port);

@@ -1,0 +1,376 @@
+//! What the cluster needs of the node it runs on: where its data stands goes up, and the parts that the map gives it come down.
+//! And what commands need of the cluster: where they go.
+
+use crate::base::clock;
+use crate::base::concern::WriteConcern;
+use crate::base::ids::{Epoch, Lsn, NodeId, PartitionId};
+use crate::cluster::bus::{CallError, Kind};
+use crate::cluster::map::{Address, ClusterMap, Place};
+use crate::cluster::membership::Profile;
+use crate::cluster::node::{Host, Node};
+use crate::config::Settings;
+use crate::replication::assignment::{Assignment, Counted, Part};
+use crate::session::forwarding::{Forwarding, Route};
+use crate::session::service::Service;
+use crate::store::PartitionSet;
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// The longest that replies which are held may delay a handover once the other node has everything.
+const HELD_TIME_MAX: Duration = Duration::from_millis(20);
+/// How long a new primary waits for a majority of its members to follow it before it answers. They do within some milliseconds if
+/// they are there; until then a write under `majority` would be refused for nothing.
+const FOLLOWERS_TIME_MAX: Duration = Duration::from_millis(250);
+
+/// See the module.
+pub struct ClusterHost {
+    this: Weak<ClusterHost>,
+    service: Arc<Service>,
+    me: NodeId,
+    incarnation: u64,
+    /// What this node says of itself but for what changes.
+    profile: Profile,
+    /// Partitions that this node is primary of by the map and does not answer for: they are about to be another node's.
+    given_up: Mutex<BTreeSet<PartitionId>>,
+    /// Until when commands wait for this node to be followed.
+    starts_until: Mutex<Option<Instant>>,
+    /// Where commands go, as the map in force says.
+    routes: ArcSwap<Routes>,
+    /// Counts changes of who is primary, and of whether this node may answer.
+    changes: watch::Sender<u64>,
+    /// Knows where other nodes are.
+    node: OnceLock<Weak<Node>>,
+}
+
+/// Where commands go.
+#[derive(Default)]
+struct Routes {
+    /// By partition number.
+    of: Vec<Route>,
+    /// The one for all, if it is the same.
+    all: Option<Route>,
+    /// By partition number: whether this node has a copy of it that is being kept up.
+    has_copy: Vec<bool>,
+}
+
+impl ClusterHost {
+    /// Of this process of the node.
+    pub fn new(service: &Arc<Service>, me: NodeId, incarnation: u64) -> Arc<ClusterHost> {
+        let profile = profile_of(service.settings().as_ref(), me, service.store.partition_count());
+        Arc::new_cyclic(|this| ClusterHost {
+            this: Weak::clone(this),
+            service: Arc::clone(service),
+            me,
+            incarnation,
+            profile,
+            given_up: Mutex::default(),
+            starts_until: Mutex::new(None),
+            routes: ArcSwap::default(),
+            changes: watch::Sender::new(0),
+            node: OnceLock::new(),
+        })
+    }
+
+    /// Names the node of the cluster that it is the host of.
+    pub fn belong_to(&self, node: &Arc<Node>) {
+        assert!(self.node.set(Arc::downgrade(node)).is_ok(), "a host belongs to one node");
+    }
+
+    /// Tells commands where they go from now on.
+    fn show_routes(&self, map: &ClusterMap) {
+        let assignment = self.service.replication.assignment();
+        let given_up = self.given_up.lock().clone();
+        let is_starting = self.starts_until.lock().is_some();
+        let route = |(id, place): (PartitionId, &Place)| match place.primary {
+            Some(node) if node != self.me => Route::There(node),
+            Some(_) if is_starting => Route::Nobody,
+            Some(_) if assignment.parts[usize::from(id.0)].is_primary() && !given_up.contains(&id) => {
+                Route::Here
+            }
+            _ => Route::Nobody,
+        };
+        let of: Vec<Route> = (0..).map(PartitionId).zip(&map.partitions).map(route).collect();
+        let all = of.first().copied().filter(|first| of.iter().all(|route| route == first));
+        let has_copy = assignment.parts.iter().map(|part| !matches!(part, Part::Elsewhere)).collect();
+        self.routes.store(Arc::new(Routes { of, all, has_copy }));
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    fn show_own_routes(&self) {
+        if let Some(node) = self.node.get().and_then(Weak::upgrade) {
+            self.show_routes(&node.map());
+        }
+    }
+
+    /// Whether a majority of the copies of everything that this node is primary of follows it.
+    fn is_followed(&self) -> bool {
+        let replication = &self.service.replication;
+        let parts = replication.assignment().parts;
+        (0..)
+            .map(PartitionId)
+            .zip(&parts)
+            .all(|(id, part)| !part.is_primary() || replication.can_meet(id, WriteConcern::Majority))
+    }
+
+    /// Lets commands in once this node is followed, or has waited for long enough.
+    async fn await_followers(self: Arc<Self>) {
+        let mut changes = self.service.replication.changes();
+        loop {
+            let until = *self.starts_until.lock();
+            let Some(until) = until else { return };
+            changes.borrow_and_update();
+            if self.is_followed() || Instant::now() >= until {
+                break;
+            }
+            _ = tokio::time::timeout_at(until, changes.changed()).await;
+        }
+        *self.starts_until.lock() = None;
+        self.show_own_routes();
+        self.service.replication.wake();
+    }
+
+    /// Not longer than this node may answer.
+    fn timely(&self, route: Route) -> Route {
+        match route {
+            Route::Here if !self.service.replication.may_answer() => Route::Nobody,
+            route => route,
+        }
+    }
+
+    fn address_of(&self, node: NodeId) -> Option<Address> {
+        self.node.get()?.upgrade()?.address_of(node)
+    }
+
+    fn part(&self, place: &Place) -> Part {
+        let Some(primary) = place.primary else { return Part::Elsewhere };
+        if (primary, place.incarnation) == (self.me, self.incarnation) {
+            return Part::Primary { epoch: Some(place.epoch) };
+        }
+        match self.address_of(primary).filter(|_| place.copies().any(|node| node == self.me)) {
+            Some(Address { host, port, .. }) if primary != self.me => {
+                Part::Replica { host, port, epoch: Some(place.epoch) }
+            }
+            _ => Part::Elsewhere,
+        }
+    }
+
+    fn assignment(&self, map: &ClusterMap) -> Assignment {
+        let counted =
+            |place: &Place| -> Counted { Some(place.replicas.iter().map(NodeId::to_string).collect()) };
+        Assignment {
+            parts: map.partitions.iter().map(|place| self.part(place)).collect(),
+            copies: map.copies,
+            counted: map.partitions.iter().map(counted).collect(),
+        }
+    }
+
+    /// Whether the follower has everything up to this position of the journal.
+    fn has(&self, follower: NodeId, position: u64, partitions: &[PartitionId]) -> bool {
+        let name = follower.to_string();
+        self.service.replication.followers().iter().any(|(_, follower)| {
+            follower.node == name
+                && follower.journaled >= position
+                && partitions.iter().all(|id| follower.in_step.contains(id))
+        })
+    }
+
+    async fn await_everything(
+        &self,
+        to: NodeId,
+        partitions: &[PartitionId],
+        patience: Duration,
+    ) -> Result<(), String> {
+        let end = Instant::now() + patience;
+        let mut changes = self.service.replication.changes();
+        let store = &self.service.store;
+        store.write_out().map_err(|error| format!("the journal cannot be written: {error:?}"))?;
+        let position = store.written_position();
+        while !self.has(to, position, partitions) {
+            let changed = tokio::time::timeout_at(end, changes.changed()).await;
+            if !matches!(changed, Ok(Ok(()))) {
+                return Err(format!("node {to} has not everything yet"));
+            }
+        }
+        // Replies that wait for nothing more are on their way; in the next term they would be uncertain.
+        let end = Instant::now() + HELD_TIME_MAX;
+        while self.service.confirming.load(std::sync::atomic::Ordering::Acquire) > 0 && Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(())
+    }
+}
+
+/// What a node says of itself.
+fn profile_of(settings: &Settings, me: NodeId, partitions: u16) -> Profile {
+    let cluster = &settings.cluster;
+    let or = |value: u16, other: u16| if value == 0 { other } else { value };
+    let address = Address {
+        host: cluster.announce_ip.clone(),
+        port: or(cluster.announce_port, settings.port),
+        bus_port: or(cluster.announce_bus_port, cluster.listening_port(settings.port)),
+    };
+    Profile {
+        node: me,
+        address,
+        zone: cluster.zone.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        is_witness: cluster.is_witness,
+        can_serve: true,
+        cluster: None,
+        expects: cluster.expects(),
+        partitions,
+        ..Profile::default()
+    }
+}
+
+#[async_trait]
+impl Host for ClusterHost {
+    fn profile(&self) -> Profile {
+        Profile { can_serve: self.service.store.refusal().is_none(), ..self.profile.clone() }
+    }
+
+    fn positions(&self) -> Vec<(Epoch, Lsn)> {
+        let ids = (0..self.service.store.partition_count()).map(PartitionId);
+        ids.map(|id| self.service.store.point(id)).map(|point| (point.epoch, point.lsn)).collect()
+    }
+
+    fn in_step(&self) -> Vec<(NodeId, Vec<PartitionId>)> {
+        let mut found: BTreeMap<NodeId, BTreeSet<PartitionId>> = BTreeMap::new();
+        for (_, follower) in self.service.replication.followers() {
+            if let Ok(node) = follower.node.parse() {
+                found.entry(node).or_default().extend(follower.in_step);
+            }
+        }
+        found.into_iter().map(|(node, partitions)| (node, partitions.into_iter().collect())).collect()
+    }
+
+    async fn put_in_force(&self, map: &ClusterMap) {
+        if map.partitions.len() != usize::from(self.service.store.partition_count()) {
+            return; // it was not let in, or has no data to play a part with
+        }
+        let assignment = self.assignment(map);
+        let is_primary = |id: &PartitionId| assignment.parts[usize::from(id.0)].is_primary();
+        self.given_up.lock().retain(is_primary);
+        let becomes_primary = {
+            let before = self.service.replication.assignment();
+            let mut parts = before.parts.iter().zip(&assignment.parts);
+            parts.any(|(before, part)| part.is_primary() && before != part)
+        };
+        if becomes_primary {
+            *self.starts_until.lock() = Some(Instant::now() + FOLLOWERS_TIME_MAX);
+        }
+        let service = Arc::clone(&self.service);
+        // It waits for locks and for the disk.
+        let done = tokio::task::spawn_blocking(move || service.assign(assignment));
+        if let Err(error) = done.await {
+            tracing::error!("the parts of this node could not be changed: {error}");
+        }
+        self.show_routes(map);
+        self.service.replication.wake();
+        if becomes_primary && let Some(host) = self.this.upgrade() {
+            tokio::spawn(host.await_followers());
+        }
+    }
+
+    async fn give_up(
+        &self,
+        partitions: &[PartitionId],
+        to: NodeId,
+        patience: Duration,
+    ) -> Result<Vec<(Epoch, Lsn)>, String> {
+        if !self.has(to, 0, partitions) {
+            return Err(format!("node {to} is not in step"));
+        }
+        self.given_up.lock().extend(partitions);
+        self.show_own_routes();
+        // Whatever runs has ended when this returns; whatever comes waits, or is told that this is not the primary.
+        partitions.iter().for_each(|id| self.service.store.set_primary(*id, false));
+        match self.await_everything(to, partitions, patience).await {
+            Ok(()) => {
+                let point = |id: &PartitionId| self.service.store.point(*id);
+                Ok(partitions.iter().map(point).map(|point| (point.epoch, point.lsn)).collect())
+            }
+            Err(reason) => {
+                self.take_back(partitions);
+                Err(reason)
+            }
+        }
+    }
+
+    fn take_back(&self, partitions: &[PartitionId]) {
+        for id in partitions {
+            let assignment = self.service.replication.assignment();
+            if assignment.parts[usize::from(id.0)].is_primary() {
+                self.service.store.set_primary(*id, true);
+            }
+            self.given_up.lock().remove(id);
+        }
+        self.show_own_routes();
+        self.service.replication.wake();
+    }
+
+    fn may_answer_again(&self) {
+        self.changes.send_modify(|count| *count += 1);
+        self.service.replication.wake();
+    }
+
+    fn unix_ms(&self) -> i64 {
+        clock::unix_ms()
+    }
+}
+
+#[async_trait]
+impl Forwarding for ClusterHost {
+    fn me(&self) -> NodeId {
+        self.me
+    }
+
+    fn partition_count(&self) -> u16 {
+        self.service.store.partition_count()
+    }
+
+    fn primary(&self, partition: PartitionId) -> Route {
+        let route = self.routes.load().of.get(usize::from(partition.0)).copied();
+        self.timely(route.unwrap_or(Route::Nobody))
+    }
+
+    fn route(&self, partitions: &PartitionSet) -> Route {
+        let routes = self.routes.load();
+        if let Some(route) = routes.all {
+            return self.timely(route);
+        }
+        let mut sum = None;
+        partitions.is_every(self.partition_count(), |id| {
+            let route = routes.of.get(usize::from(id.0)).copied().unwrap_or(Route::Nobody);
+            sum = Some(sum.map_or(route, |sum: Route| sum.and(route)));
+            true
+        });
+        self.timely(sum.unwrap_or(Route::Nobody))
+    }
+
+    fn has_copy(&self, partitions: &PartitionSet) -> bool {
+        let routes = self.routes.load();
+        partitions.is_every(self.partition_count(), |id| {
+            routes.has_copy.get(usize::from(id.0)).copied().unwrap_or(false)
+        })
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    async fn forward(&self, to: NodeId, request: Vec<u8>, patience: Duration) -> Result<Vec<u8>, CallError> {
+        let node = self.node.get().and_then(Weak::upgrade);
+        let node = node.ok_or_else(|| CallError::NotSent("this node stops".into()))?;
+        let address = node.address_of(to);
+        let address =
+            address.ok_or_else(|| CallError::NotSent(format!("no address of node {to} is known")))?;
+        node.bus().call(to, &address, Kind::Forward, request, patience).await
+    }
+}
