@@ -103,6 +103,9 @@ fn role_of_primary(request: &Request) -> Reply {
 fn replicaof(request: &Request, _: &mut Session) -> Outcome {
     let (host, port) = (request.args.at(1), request.args.at(2));
     let service = request.service;
+    if service.cluster.get().is_some() {
+        return Err(ErrorReply::fixed("ERR REPLICAOF not allowed in cluster mode.").into());
+    }
     if host.eq_ignore_ascii_case(b"no") && port.eq_ignore_ascii_case(b"one") {
         if service.replication.is_replica() {
             service.follow(None);

@@ -65,6 +65,9 @@ impl ClusterThreads {
         if !settings.cluster.is_on() {
             return Ok(None);
         }
+        if settings.replicaof.is_some() {
+            return Err(io::Error::other("replicaof directive not allowed in cluster mode"));
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
             .thread_name("cluster")
