@@ -26,6 +26,8 @@ use tokio::sync::{Notify, watch};
 
 /// How long a request of the control plane may take.
 pub(super) const PATIENCE: Duration = Duration::from_millis(500);
+/// How long a handover that an operator has ordered may take.
+const TAKEOVER_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Times and wishes of a node.
 #[derive(Clone, Debug)]
@@ -224,6 +226,32 @@ impl Node {
             let map = self.map.borrow();
             map.nodes.get(&node).map(|member| member.address.clone()).filter(|address| address.port != 0)
         })
+    }
+
+    /// Looks for nodes at `HOST:BUSPORT` too. False if that is not possible.
+    pub fn meet(&self, seed: String) -> bool {
+        self.parts.membership.meet(seed)
+    }
+
+    /// An operator's order: that a node which has no data any more is forgotten.
+    pub async fn have_forgotten(self: &Arc<Self>, node: NodeId) -> Result<(), String> {
+        done(self.ask_leader(&Ask::Forget(node)).await)
+    }
+
+    /// An operator's order: that this node becomes primary of all that it follows and has.
+    pub async fn take_over(self: &Arc<Self>) -> Result<(), String> {
+        let map = self.map();
+        let mut by_primary: BTreeMap<NodeId, Vec<PartitionId>> = BTreeMap::new();
+        for (id, place) in (0..).map(PartitionId).zip(&map.partitions) {
+            if let Some(primary) = place.primary.filter(|_| place.replicas.contains(&self.parts.me)) {
+                by_primary.entry(primary).or_default().push(id);
+            }
+        }
+        for (primary, partitions) in by_primary {
+            let ask = Ask::HandOver { partitions, to: self.parts.me };
+            done(self.ask(primary, &ask, TAKEOVER_TIME_MAX).await)?;
+        }
+        Ok(())
     }
 
     /// A connection to this node has broken, or was refused.
@@ -482,6 +510,17 @@ impl Node {
                 Reply::Done
             }
         }
+    }
+}
+
+/// Whether an order was carried out.
+fn done(reply: Result<Reply, CallError>) -> Result<(), String> {
+    match reply {
+        Ok(Reply::Done) => Ok(()),
+        Ok(Reply::Refused(why) | Reply::Unknown(why)) => Err(why),
+        Ok(Reply::NotLeader(_)) => Err("the leader has changed".into()),
+        Ok(_) => Err("an answer that makes no sense".into()),
+        Err(error) => Err(error.to_string()),
     }
 }
 

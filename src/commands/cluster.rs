@@ -1,19 +1,35 @@
-//! CLUSTER and its kin, as a server answers whose cluster support is off.
+//! CLUSTER and its kin.
+//!
+//! As in Redis, a server answers these if `cluster-enabled` is set, whether its cluster stands yet or not. Where all partitions have
+//! their primary on one node, clients are not to take the cluster for one of slots; but who operates it may have nodes met,
+//! forgotten and take over there too.
 
-use super::{Command, Outcome, Request, container, session};
+mod nodes;
+mod orders;
+pub mod shown;
+mod slots;
+
+use super::{Command, Failure, Outcome, Request, container, help_from_table, session};
+use crate::base::crc16;
+use crate::base::ids::{NodeId, Slot};
+use crate::cluster::node::Node;
 use crate::protocol::error::ErrorReply;
 use crate::protocol::reply::Reply;
 use crate::protocol::spec::Group;
 use crate::protocol::spec::flag::{ADMIN, FAST, LOADING, NO_ASYNC_LOADING, NOSCRIPT, STALE};
 use crate::protocol::spec::syntax::{block, integer, one_of, string, token};
 use crate::session::session::Session;
+use crate::store::PartitionSet;
+use shown::Shown;
+use std::ops::ControlFlow;
+use std::sync::Arc;
 
 /// Declarations of these commands.
 pub const COMMANDS: &[Command] = &[
     container(
         "cluster",
         &[
-            session("addslots", disabled)
+            session("addslots", slots_by_hand)
                 .arity(-3)
                 .flags(ADMIN.and(STALE).and(NO_ASYNC_LOADING))
                 .group(Group::Cluster)
@@ -21,7 +37,7 @@ pub const COMMANDS: &[Command] = &[
                 .complexity("O(N) where N is the number of slots")
                 .summary("Gives slots to this node.")
                 .arguments(&[integer("slot").multiple()]),
-            session("addslotsrange", disabled)
+            session("addslotsrange", slots_by_hand)
                 .arity(-4)
                 .flags(ADMIN.and(STALE).and(NO_ASYNC_LOADING))
                 .group(Group::Cluster)
@@ -31,7 +47,7 @@ pub const COMMANDS: &[Command] = &[
                 .arguments(&[
                     block("start-slot_end-slot", &[integer("start-slot"), integer("end-slot")]).multiple()
                 ]),
-            session("bumpepoch", disabled)
+            session("bumpepoch", slots_by_hand)
                 .arity(2)
                 .flags(ADMIN.and(STALE).and(NO_ASYNC_LOADING))
                 .group(Group::Cluster)
@@ -39,7 +55,7 @@ pub const COMMANDS: &[Command] = &[
                 .complexity("O(1)")
                 .summary("Raises the epoch of the configuration.")
                 .tips(&["nondeterministic_output"]),
-            session("count-failure-reports", disabled)
+            session("count-failure-reports", count_failure_reports)
                 .arity(3)
                 .flags(ADMIN.and(STALE))
                 .group(Group::Cluster)
@@ -48,7 +64,7 @@ pub const COMMANDS: &[Command] = &[
                 .summary("Counts the reports that a node has failed.")
                 .arguments(&[string("node-id")])
                 .tips(&["nondeterministic_output"]),
-            session("countkeysinslot", disabled)
+            session("countkeysinslot", count_keys_in_slot)
                 .arity(3)
                 .flags(STALE)
                 .group(Group::Cluster)
@@ -56,7 +72,7 @@ pub const COMMANDS: &[Command] = &[
                 .complexity("O(1)")
                 .summary("Counts the keys of a slot.")
                 .arguments(&[integer("slot")]),
-            session("delslots", disabled)
+            session("delslots", slots_by_hand)
                 .arity(-3)
                 .flags(ADMIN.and(STALE).and(NO_ASYNC_LOADING))
                 .group(Group::Cluster)
@@ -64,7 +80,7 @@ pub const COMMANDS: &[Command] = &[
                 .complexity("O(N) where N is the number of slots")
                 .summary("Takes slots from this node.")
                 .arguments(&[integer("slot").multiple()]),
-            session("delslotsrange", disabled)
+            session("delslotsrange", slots_by_hand)
                 .arity(-4)
                 .flags(ADMIN.and(STALE).and(NO_ASYNC_LOADING))
                 .group(Group::Cluster)
@@ -74,7 +90,7 @@ pub const COMMANDS: &[Command] = &[
                 .arguments(&[
                     block("start-slot_end-slot", &[integer("start-slot"), integer("end-slot")]).multiple()
                 ]),
-            session("failover", disabled)
+            session("failover", failover)
                 .arity(-2)
                 .flags(ADMIN.and(STALE).and(NO_ASYNC_LOADING))
                 .group(Group::Cluster)
@@ -84,14 +100,14 @@ pub const COMMANDS: &[Command] = &[
                 .arguments(&[
                     one_of("options", &[token("force", "FORCE"), token("takeover", "TAKEOVER")]).optional()
                 ]),
-            session("flushslots", disabled)
+            session("flushslots", slots_by_hand)
                 .arity(2)
                 .flags(ADMIN.and(STALE).and(NO_ASYNC_LOADING))
                 .group(Group::Cluster)
                 .since("3.0.0")
                 .complexity("O(1)")
                 .summary("Takes all slots from this node."),
-            session("forget", disabled)
+            session("forget", forget)
                 .arity(3)
                 .flags(ADMIN.and(STALE).and(NO_ASYNC_LOADING))
                 .group(Group::Cluster)
@@ -99,7 +115,7 @@ pub const COMMANDS: &[Command] = &[
                 .complexity("O(1)")
                 .summary("Removes a node from the table of nodes.")
                 .arguments(&[string("node-id")]),
-            session("getkeysinslot", disabled)
+            session("getkeysinslot", get_keys_in_slot)
                 .arity(4)
                 .flags(STALE)
                 .group(Group::Cluster)
@@ -108,14 +124,14 @@ pub const COMMANDS: &[Command] = &[
                 .summary("Lists keys of a slot.")
                 .arguments(&[integer("slot"), integer("count")])
                 .tips(&["nondeterministic_output"]),
-            session("help", disabled)
+            session("help", help)
                 .arity(2)
                 .flags(LOADING.and(STALE))
                 .group(Group::Cluster)
                 .since("5.0.0")
                 .complexity("O(1)")
                 .summary("Explains the subcommands."),
-            session("info", disabled)
+            session("info", info)
                 .arity(2)
                 .flags(STALE)
                 .group(Group::Cluster)
@@ -123,7 +139,7 @@ pub const COMMANDS: &[Command] = &[
                 .complexity("O(1)")
                 .summary("Describes the state of the cluster.")
                 .tips(&["nondeterministic_output"]),
-            session("keyslot", disabled)
+            session("keyslot", key_slot)
                 .arity(3)
                 .flags(STALE)
                 .group(Group::Cluster)
@@ -131,7 +147,7 @@ pub const COMMANDS: &[Command] = &[
                 .complexity("O(N) where N is the length of the key")
                 .summary("Computes the slot of a key.")
                 .arguments(&[string("key")]),
-            session("links", disabled)
+            session("links", links)
                 .arity(2)
                 .flags(STALE)
                 .group(Group::Cluster)
@@ -139,7 +155,7 @@ pub const COMMANDS: &[Command] = &[
                 .complexity("O(N) where N is the number of nodes")
                 .summary("Lists the links to other nodes.")
                 .tips(&["nondeterministic_output"]),
-            session("meet", disabled)
+            session("meet", meet)
                 .arity(-4)
                 .flags(ADMIN.and(STALE).and(NO_ASYNC_LOADING))
                 .group(Group::Cluster)
@@ -152,14 +168,14 @@ pub const COMMANDS: &[Command] = &[
                     integer("cluster_bus_port").optional().since("4.0.0"),
                 ])
                 .history(&[("4.0.0", "`cluster_bus_port` came.")]),
-            session("myid", disabled)
+            session("myid", my_id)
                 .arity(2)
                 .flags(STALE)
                 .group(Group::Cluster)
                 .since("3.0.0")
                 .complexity("O(1)")
                 .summary("Shows the id of this node."),
-            session("nodes", disabled)
+            session("nodes", nodes)
                 .arity(2)
                 .flags(STALE)
                 .group(Group::Cluster)
@@ -167,7 +183,7 @@ pub const COMMANDS: &[Command] = &[
                 .complexity("O(N) where N is the number of nodes")
                 .summary("Lists the nodes and what they serve.")
                 .tips(&["nondeterministic_output"]),
-            session("replicas", disabled)
+            session("replicas", replicas)
                 .arity(3)
                 .flags(ADMIN.and(STALE))
                 .group(Group::Cluster)
@@ -176,7 +192,7 @@ pub const COMMANDS: &[Command] = &[
                 .summary("Lists the replicas of a node.")
                 .arguments(&[string("node-id")])
                 .tips(&["nondeterministic_output"]),
-            session("replicate", disabled)
+            session("replicate", slots_by_hand)
                 .arity(3)
                 .flags(ADMIN.and(STALE).and(NO_ASYNC_LOADING))
                 .group(Group::Cluster)
@@ -184,7 +200,7 @@ pub const COMMANDS: &[Command] = &[
                 .complexity("O(1)")
                 .summary("Makes this node a replica of another.")
                 .arguments(&[string("node-id")]),
-            session("reset", disabled)
+            session("reset", reset)
                 .arity(-2)
                 .flags(ADMIN.and(NOSCRIPT).and(STALE))
                 .group(Group::Cluster)
@@ -194,14 +210,14 @@ pub const COMMANDS: &[Command] = &[
                 .arguments(
                     &[one_of("hard_soft", &[token("hard", "HARD"), token("soft", "SOFT")]).optional()],
                 ),
-            session("saveconfig", disabled)
+            session("saveconfig", save_config)
                 .arity(2)
                 .flags(ADMIN.and(STALE).and(NO_ASYNC_LOADING))
                 .group(Group::Cluster)
                 .since("3.0.0")
                 .complexity("O(1)")
                 .summary("Writes the state of the cluster to disk."),
-            session("set-config-epoch", disabled)
+            session("set-config-epoch", slots_by_hand)
                 .arity(3)
                 .flags(ADMIN.and(STALE).and(NO_ASYNC_LOADING))
                 .group(Group::Cluster)
@@ -209,7 +225,7 @@ pub const COMMANDS: &[Command] = &[
                 .complexity("O(1)")
                 .summary("Sets the epoch of a new node.")
                 .arguments(&[integer("config-epoch")]),
-            session("setslot", disabled)
+            session("setslot", slots_by_hand)
                 .arity(-4)
                 .flags(ADMIN.and(STALE).and(NO_ASYNC_LOADING))
                 .group(Group::Cluster)
@@ -228,7 +244,7 @@ pub const COMMANDS: &[Command] = &[
                         ],
                     ),
                 ]),
-            session("shards", disabled)
+            session("shards", shards)
                 .arity(2)
                 .flags(STALE)
                 .group(Group::Cluster)
@@ -236,7 +252,7 @@ pub const COMMANDS: &[Command] = &[
                 .complexity("O(N) where N is the number of nodes")
                 .summary("Lists slots with the nodes that serve them.")
                 .tips(&["nondeterministic_output"]),
-            session("slaves", disabled)
+            session("slaves", replicas)
                 .arity(3)
                 .flags(ADMIN.and(STALE))
                 .group(Group::Cluster)
@@ -246,7 +262,7 @@ pub const COMMANDS: &[Command] = &[
                 .arguments(&[string("node-id")])
                 .tips(&["nondeterministic_output"])
                 .deprecated("5.0.0", "`CLUSTER REPLICAS`"),
-            session("slots", disabled)
+            session("slots", slots)
                 .arity(2)
                 .flags(STALE)
                 .group(Group::Cluster)
@@ -279,7 +295,7 @@ pub const COMMANDS: &[Command] = &[
         .complexity("O(1)")
         .summary("Takes back READONLY.")
         .categories(&["connection"]),
-    session("asking", disabled)
+    session("asking", asking)
         .arity(1)
         .flags(FAST)
         .group(Group::Cluster)
@@ -289,8 +305,159 @@ pub const COMMANDS: &[Command] = &[
         .categories(&["connection"]),
 ];
 
-fn disabled(_: &Request, _: &mut Session) -> Outcome {
-    Err(ErrorReply::fixed("ERR This instance has cluster support disabled").into())
+const DISABLED: ErrorReply = ErrorReply::fixed("ERR This instance has cluster support disabled");
+const NO_CLUSTER: ErrorReply = ErrorReply::fixed("CLUSTERDOWN This node is in no cluster yet");
+
+/// The cluster, for a client that takes it for one of slots.
+fn of_slots(request: &Request) -> Result<Shown, Failure> {
+    if !request.settings.cluster.is_spread {
+        return Err(DISABLED.into());
+    }
+    Ok(Shown::of(request.service, request.now).ok_or(NO_CLUSTER)?)
+}
+
+/// The cluster, for who operates it.
+fn of_nodes<'a>(request: &Request<'a>) -> Result<(Shown, &'a Arc<Node>), Failure> {
+    let node = request.service.cluster.get().ok_or(DISABLED)?;
+    Ok((Shown::of(request.service, request.now).ok_or(DISABLED)?, node))
+}
+
+fn slots(request: &Request, session: &mut Session) -> Outcome {
+    let shown = of_slots(request)?;
+    session.knows_slots = true;
+    Ok(slots::slots(&shown))
+}
+
+fn shards(request: &Request, session: &mut Session) -> Outcome {
+    let shown = of_slots(request)?;
+    session.knows_slots = true;
+    Ok(slots::shards(&shown))
+}
+
+fn nodes(request: &Request, session: &mut Session) -> Outcome {
+    let shown = of_slots(request)?;
+    session.knows_slots = true;
+    Ok(nodes::nodes(&shown))
+}
+
+fn info(request: &Request, _: &mut Session) -> Outcome {
+    Ok(nodes::info(&of_slots(request)?))
+}
+
+fn links(request: &Request, _: &mut Session) -> Outcome {
+    Ok(nodes::links(&of_slots(request)?))
+}
+
+fn my_id(request: &Request, _: &mut Session) -> Outcome {
+    Ok(Reply::bulk(of_slots(request)?.me.to_string()))
+}
+
+fn replicas(request: &Request, _: &mut Session) -> Outcome {
+    let shown = of_slots(request)?;
+    let node = node_of(request, &shown)?;
+    match shown.role(node) {
+        shown::Role::Primary => Ok(nodes::replicas(&shown, node)),
+        shown::Role::ReplicaOf(_) => Err(ErrorReply::fixed("ERR The specified node is not a master").into()),
+    }
+}
+
+/// Nobody reports failures here: each node sees for itself, and the quorum decides.
+fn count_failure_reports(request: &Request, _: &mut Session) -> Outcome {
+    let shown = of_slots(request)?;
+    Ok(Reply::Int(i64::from(!shown.is_live(node_of(request, &shown)?))))
+}
+
+fn node_of(request: &Request, shown: &Shown) -> Result<NodeId, ErrorReply> {
+    let name = request.args.at(2);
+    shown.find(name).ok_or_else(|| ErrorReply::quoting("ERR Unknown node ", name, ""))
+}
+
+fn key_slot(request: &Request, _: &mut Session) -> Outcome {
+    of_slots(request)?;
+    Ok(Reply::Int(i64::from(crc16::slot(request.args.at(2)).0)))
+}
+
+fn count_keys_in_slot(request: &Request, _: &mut Session) -> Outcome {
+    of_slots(request)?;
+    let slot = shown::slot(request.args.int(2)?).ok_or(ErrorReply::fixed("ERR Invalid slot"))?;
+    let mut count = 0;
+    visit_slot(request, slot, &mut |_| {
+        count += 1;
+        ControlFlow::Continue(())
+    })?;
+    Ok(Reply::Int(count))
+}
+
+fn get_keys_in_slot(request: &Request, _: &mut Session) -> Outcome {
+    of_slots(request)?;
+    let (slot, count) = (shown::slot(request.args.int(2)?), request.args.int(3)?);
+    let wrong = ErrorReply::fixed("ERR Invalid slot or number of keys");
+    let (Some(slot), Ok(count)) = (slot, usize::try_from(count)) else { return Err(wrong.into()) };
+    let mut names = Vec::new();
+    visit_slot(request, slot, &mut |name| {
+        if names.len() < count {
+            names.push(Reply::bulk(name));
+        }
+        if names.len() < count { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    Ok(Reply::Array(names))
+}
+
+/// Keys of a slot that this node has, as primary or not.
+fn visit_slot(
+    request: &Request,
+    slot: Slot,
+    visit: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
+) -> Result<(), Failure> {
+    let store = &request.service.store;
+    let mut view = store.view(&PartitionSet::One(store.partition_of(slot)), request.now);
+    Ok(view.visit_keys(request.database, (slot, 0), &mut |(at, _), name, _| {
+        if at == slot { visit(name) } else { ControlFlow::Break(()) }
+    })?)
+}
+
+fn help(request: &Request, session: &mut Session) -> Outcome {
+    if request.settings.cluster.is_spread { help_from_table(request, session) } else { Err(DISABLED.into()) }
+}
+
+fn meet(request: &Request, _: &mut Session) -> Outcome {
+    orders::meet(request, of_nodes(request)?.1)
+}
+
+fn forget(request: &Request, _: &mut Session) -> Outcome {
+    let (shown, node) = of_nodes(request)?;
+    orders::forget(request, &shown, node)
+}
+
+fn failover(request: &Request, _: &mut Session) -> Outcome {
+    let (shown, node) = of_nodes(request)?;
+    orders::failover(request, &shown, node)
+}
+
+fn reset(request: &Request, _: &mut Session) -> Outcome {
+    of_slots(request)?;
+    orders::reset(request)
+}
+
+fn slots_by_hand(request: &Request, _: &mut Session) -> Outcome {
+    of_slots(request)?;
+    orders::by_itself()
+}
+
+/// Nothing is kept outside of the quorum's log.
+fn save_config(request: &Request, _: &mut Session) -> Outcome {
+    of_slots(request)?;
+    Ok(Reply::Ok)
+}
+
+/// Slots do not move key by key here, so there is nothing to be let into.
+fn asking(request: &Request, _: &mut Session) -> Outcome {
+    of_slots(request)?;
+    Ok(Reply::Ok)
+}
+
+fn disabled() -> Outcome {
+    Err(DISABLED.into())
 }
 
 fn readonly(request: &Request, session: &mut Session) -> Outcome {
@@ -304,7 +471,7 @@ fn readwrite(request: &Request, session: &mut Session) -> Outcome {
 /// Takes reads from copies from now on, or leaves them to the primary.
 fn read_copies(request: &Request, session: &mut Session, reads_copies: bool) -> Outcome {
     if request.service.forwarding.get().is_none() {
-        return disabled(request, session);
+        return disabled();
     }
     session.reads_copies = reads_copies;
     Ok(Reply::Ok)

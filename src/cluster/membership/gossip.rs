@@ -139,11 +139,6 @@ impl Gossip {
     pub fn address(&self) -> SocketAddr {
         self.address
     }
-
-    /// Gossips with whoever is at `HOST:PORT` too. False if too many names wait already.
-    pub fn meet(&self, seed: String) -> bool {
-        self.meetings.try_send(seed).is_ok()
-    }
 }
 
 impl Drop for Gossip {
@@ -166,6 +161,10 @@ impl Membership for Gossip {
             *told = own;
             is_new
         });
+    }
+
+    fn meet(&self, seed: String) -> bool {
+        self.meetings.try_send(seed).is_ok()
     }
 }
 

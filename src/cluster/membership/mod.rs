@@ -57,6 +57,11 @@ pub trait Membership: Send + Sync + 'static {
 
     /// What others are to learn of this node from now on.
     fn tell(&self, own: Profile);
+
+    /// From now on looks for nodes at `HOST:BUSPORT` too. False if that is not possible.
+    fn meet(&self, _seed: String) -> bool {
+        false
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,108 @@
+//! What CLUSTER can be told to do: to meet, to forget, to take over. What Redis Cluster is told about slots this cluster does by itself.
+
+use super::shown::{Role, Shown};
+use crate::base::number;
+use crate::cluster::node::Node;
+use crate::commands::{Outcome, Request};
+use crate::protocol::error::{self, ErrorReply};
+use crate::protocol::reply::Reply;
+use std::sync::Arc;
+
+/// From a port for clients to one for other nodes.
+const BUS_PORT_GAP: i64 = 10_000;
+/// Reason for all that is about slots and epochs.
+const BY_ITSELF: ErrorReply = ErrorReply::fixed(
+    "ERR Slots, replicas and epochs are assigned by the cluster itself: start a node with cluster-seeds to add it, and see CLUSTER FORGET and CLUSTER FAILOVER",
+);
+const NO_RESET: ErrorReply = ErrorReply::fixed(
+    "ERR A node does not leave its cluster by CLUSTER RESET: drain it and have it forgotten, then start it with an empty data folder",
+);
+
+/// Slots are not given by hand.
+pub fn by_itself() -> Outcome {
+    Err(BY_ITSELF.into())
+}
+
+/// `CLUSTER RESET [HARD|SOFT]`
+pub fn reset(request: &Request) -> Outcome {
+    let is_known = request
+        .args
+        .get(2)
+        .is_none_or(|word| word.eq_ignore_ascii_case(b"hard") || word.eq_ignore_ascii_case(b"soft"));
+    if is_known && request.args.len() <= 3 { Err(NO_RESET.into()) } else { Err(error::SYNTAX.into()) }
+}
+
+/// `CLUSTER MEET host port [bus-port]`
+pub fn meet(request: &Request, node: &Node) -> Outcome {
+    let (host, port) = (request.args.at(2), request.args.at(3));
+    let wrong = |what: &str, word: &[u8]| {
+        ErrorReply::quoting(&format!("ERR Invalid TCP {what} port specified: "), word, "")
+    };
+    let port_of = |what, word| number::parse_i64(word).ok_or_else(|| wrong(what, word));
+    let client_port = port_of("base", port)?;
+    let bus_port = request.args.get(4).map_or(Ok(client_port + BUS_PORT_GAP), |word| port_of("bus", word))?;
+    let host = std::str::from_utf8(host)
+        .ok()
+        .filter(|host| crate::cluster::membership::profile::is_name(host, 253) && !host.is_empty());
+    let (Some(host), Ok(bus_port)) = (host, u16::try_from(bus_port)) else {
+        let shown = String::from_utf8_lossy(request.args.at(2)).into_owned();
+        return Err(
+            ErrorReply::quoting(&format!("ERR Invalid node address specified: {shown}:"), port, "").into()
+        );
+    };
+    let seed = if host.contains(':') { format!("[{host}]:{bus_port}") } else { format!("{host}:{bus_port}") };
+    if node.meet(seed) {
+        Ok(Reply::Ok)
+    } else {
+        Err(ErrorReply::fixed("ERR Too many nodes are to be met already").into())
+    }
+}
+
+/// `CLUSTER FORGET id`: answers when the order is on its way, as in Redis.
+pub fn forget(request: &Request, shown: &Shown, node: &Arc<Node>) -> Outcome {
+    let word = request.args.at(2);
+    let unknown = || ErrorReply::quoting("ERR Unknown node ", word, "");
+    let other = shown.find(word).ok_or_else(unknown)?;
+    if other == shown.me {
+        return Err(ErrorReply::fixed("ERR I tried hard but I can't forget myself...").into());
+    }
+    if shown.role(shown.me) == Role::ReplicaOf(other) {
+        return Err(ErrorReply::fixed("ERR Can't forget my master!").into());
+    }
+    if shown.map.has_copies(other) {
+        return Err(ErrorReply::fixed("ERR That node has copies of data: it is to be drained first").into());
+    }
+    let node = Arc::clone(node);
+    order(format!("forget node {other}"), async move { node.have_forgotten(other).await })
+}
+
+/// `CLUSTER FAILOVER [FORCE|TAKEOVER]`: the primary hands over what this node follows of it. If it is dead, that happens by itself.
+pub fn failover(request: &Request, shown: &Shown, node: &Arc<Node>) -> Outcome {
+    let is_known = request
+        .args
+        .get(2)
+        .is_none_or(|word| word.eq_ignore_ascii_case(b"force") || word.eq_ignore_ascii_case(b"takeover"));
+    if !is_known || request.args.len() > 3 {
+        return Err(error::SYNTAX.into());
+    }
+    let follows = shown.map.partitions.iter().any(|place| place.replicas.contains(&shown.me));
+    if !follows {
+        return Err(ErrorReply::fixed("ERR You should send CLUSTER FAILOVER to a replica").into());
+    }
+    let node = Arc::clone(node);
+    order("take over from the primary".to_owned(), async move { node.take_over().await })
+}
+
+/// Has something done on this thread's runtime; what comes of it is in the log.
+fn order(what: String, doing: impl Future<Output = Result<(), String>> + Send + 'static) -> Outcome {
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+        return Err(ErrorReply::fixed("ERR This is not possible here").into());
+    };
+    runtime.spawn(async move {
+        match doing.await {
+            Ok(()) => tracing::info!("done, as ordered: {what}"),
+            Err(why) => tracing::warn!("ordered, and not done: {what}: {why}"),
+        }
+    });
+    Ok(Reply::Ok)
+}
