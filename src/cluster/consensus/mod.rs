@@ -64,7 +64,8 @@ pub trait ControlPlane: Send + Sync + 'static {
     /// Begins the log with these voters. To be called at one of them, which must have nothing in its log.
     async fn found(&self, voters: BTreeMap<NodeId, Address>) -> Result<(), ControlError>;
 
-    /// Makes these the voters, and these the nodes that learn what is decided. Only the leader can; one change at a time.
+    /// Makes these the voters, and these the nodes that learn what is decided. Only the leader can; one change at a time. A leader
+    /// that is not among the voters does the rest, lets another lead and answers `NotLeader`: that one must be asked once more.
     async fn set_voters(
         &self,
         voters: BTreeMap<NodeId, Address>,

@@ -26,6 +26,7 @@ use openraft::metrics::RaftServerMetrics;
 use openraft::{Config, ServerState, Snapshot, SnapshotPolicy};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -34,10 +35,6 @@ use tokio_util::sync::CancellationToken;
 /// The library's handle.
 pub(super) type Core = openraft::Raft<Types>;
 
-/// Entries after which a snapshot is taken.
-const ENTRIES_PER_SNAPSHOT: u64 = 1000;
-/// Entries that stay in the log behind a snapshot, for those who are a little behind.
-const ENTRIES_KEPT: u64 = 300;
 /// Bytes of a command at most.
 const COMMAND_BYTES_MAX: usize = 4 << 20;
 /// Nodes that vote at most.
@@ -67,6 +64,21 @@ impl Default for Timing {
     }
 }
 
+/// How long the log is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lengths {
+    /// Entries after which a snapshot is taken.
+    pub per_snapshot: u64,
+    /// Entries that stay in the log although a snapshot has them, for those who are a little behind.
+    pub kept: u64,
+}
+
+impl Default for Lengths {
+    fn default() -> Lengths {
+        Lengths { per_snapshot: 1000, kept: 300 }
+    }
+}
+
 /// What a consensus is started with.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -87,6 +99,7 @@ pub struct Raft {
 
 pub(super) struct Inner {
     pub options: Options,
+    lengths: Lengths,
     shelf: Arc<dyn Shelf>,
     bus: Arc<dyn Bus>,
     find: Find,
@@ -96,6 +109,8 @@ pub(super) struct Inner {
     leading: watch::Sender<Leading>,
     /// Held during a change of voters.
     pub changing_voters: Mutex<()>,
+    /// This node falls silent so that another leads: it asks the others for nothing, or they would take it for alive.
+    pub is_abdicating: AtomicBool,
     stop: CancellationToken,
 }
 
@@ -118,8 +133,23 @@ impl Raft {
         bus: Arc<dyn Bus>,
         find: Find,
     ) -> Result<Raft, ControlError> {
+        Raft::start_with(options, Lengths::default(), shelf, bus, find).await
+    }
+
+    /// The same, with a log of other lengths.
+    ///
+    /// # Errors
+    /// If the shelf cannot be read, or what is on it makes no sense.
+    pub async fn start_with(
+        options: Options,
+        lengths: Lengths,
+        shelf: Arc<dyn Shelf>,
+        bus: Arc<dyn Bus>,
+        find: Find,
+    ) -> Result<Raft, ControlError> {
         let inner = Arc::new(Inner {
             options,
+            lengths,
             shelf,
             bus,
             find,
@@ -127,6 +157,7 @@ impl Raft {
             map: Arc::new(watch::Sender::default()),
             leading: watch::Sender::default(),
             changing_voters: Mutex::default(),
+            is_abdicating: AtomicBool::new(false),
             stop: CancellationToken::new(),
         });
         let running = inner.run().await.map_err(ControlError::Failed)?;
@@ -160,6 +191,9 @@ impl Inner {
     /// The instance, if this node leads.
     pub fn leader(&self) -> Result<Arc<Running>, ControlError> {
         let leading = *self.leading.borrow();
+        if self.is_abdicating.load(Ordering::Acquire) {
+            return Err(ControlError::NotLeader(None));
+        }
         if leading.is_me { self.running() } else { Err(ControlError::NotLeader(leading.leader)) }
     }
 
@@ -172,9 +206,9 @@ impl Inner {
             election_timeout_min: ms(election.0),
             election_timeout_max: ms(election.1),
             install_snapshot_timeout: ms(SNAPSHOT_PATIENCE),
-            snapshot_policy: SnapshotPolicy::LogsSinceLast(ENTRIES_PER_SNAPSHOT),
-            max_in_snapshot_log_to_keep: ENTRIES_KEPT,
-            replication_lag_threshold: ENTRIES_PER_SNAPSHOT,
+            snapshot_policy: SnapshotPolicy::LogsSinceLast(self.lengths.per_snapshot),
+            max_in_snapshot_log_to_keep: self.lengths.kept,
+            replication_lag_threshold: self.lengths.per_snapshot,
             enable_elect: false,
             ..Config::default()
         };
@@ -349,10 +383,12 @@ fn leading(server: &RaftServerMetrics<NodeId, Address>, applied: Leadership, is_
     // The number is known as soon as the leader's first entry is applied here, and with it all before it.
     let is_applied = applied.leader == Some(server.vote.leader_id);
     let leader = server.current_leader.filter(|_| is_running);
+    // A leader may have been voted out and not know it yet.
+    let is_voter = server.membership_config.voter_ids().any(|voter| voter == server.id);
     Leading {
         term: if is_applied && leader.is_some() { applied.number } else { 0 },
         leader,
-        is_me: is_applied && leader == Some(server.id) && server.state == ServerState::Leader,
+        is_me: is_applied && is_voter && leader == Some(server.id) && server.state == ServerState::Leader,
     }
 }
 

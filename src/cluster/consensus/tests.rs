@@ -293,8 +293,10 @@ async fn one_node_grows_into_five_and_shrinks_again() {
         town.reaches(number, 2).await;
     }
     // The leader goes, and a voter goes on as a learner.
-    town.rafts[&1].set_voters(addresses([2, 3, 6]), addresses([4])).await.expect("all are there");
+    let left = town.rafts[&1].set_voters(addresses([2, 3, 6]), addresses([4])).await;
+    let Err(ControlError::NotLeader(Some(_))) = left else { panic!("{left:?}") };
     let (leader, _) = town.leader_among([2, 3, 6]).await;
+    town.rafts[&leader].set_voters(addresses([2, 3, 6]), addresses([4])).await.expect("all are there");
     assert_eq!(town.rafts[&leader].voters(), (vec![node(2), node(3), node(6)], vec![node(4)]));
     let done = town.rafts[&leader].propose(copies(4)).await.expect("a quorum is there");
     assert_eq!(done, Outcome::Done(3));

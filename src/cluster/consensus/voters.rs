@@ -1,5 +1,9 @@
 //! Changes of voters and learners: one node at a time, each change decided before the next begins, so that at no time two nodes
 //! are new at once, and the quorum before and after have a node in common even for those who miss a step.
+//!
+//! A leader never votes itself out. With two voters left it could end before the other knows of it: then it alone has the longest
+//! log, in which it is no voter any more and so does not stand, and the other cannot be elected without it (found by simulation).
+//! It lays down its office first, and whoever leads next votes it out.
 
 use super::ControlError;
 use super::raft::{Inner, Running, VOTERS_MAX};
@@ -9,6 +13,7 @@ use crate::cluster::map::Address;
 use openraft::ChangeMembers;
 use openraft::error::{ClientWriteError, RaftError};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use tokio::time::{Instant, timeout_at};
 
 /// Entries that a learner may be behind when it becomes a voter.
@@ -16,36 +21,47 @@ const BEHIND_MAX: u64 = 100;
 
 type Change = ChangeMembers<NodeId, Address>;
 
-/// The next change on the way from `now` to these voters and learners; none if it is done.
+/// What is to be done next.
+#[derive(Debug)]
+enum Step {
+    /// A change that this node has decided.
+    Change(Change),
+    /// This node is to go: another must lead.
+    Abdicate,
+}
+
+/// The next step on the way from `now` to these voters and learners; none if it is done.
 fn next(
     now: &Membership,
     voters: &BTreeMap<NodeId, Address>,
     learners: &BTreeMap<NodeId, Address>,
     this: NodeId,
-) -> Option<Change> {
+) -> Option<Step> {
+    let change = |change| Some(Step::Change(change));
     let voting: BTreeSet<NodeId> = now.voter_ids().collect();
     if now.get_joint_config().len() > 1 {
         // A leader died between the two halves of a change: the second half.
-        return Some(Change::AddVoterIds(BTreeSet::new()));
+        return change(Change::AddVoterIds(BTreeSet::new()));
     }
     let wanted = || voters.iter().chain(learners);
     if let Some((node, address)) = wanted().find(|(node, _)| now.get_node(node).is_none()) {
-        return Some(Change::AddNodes(BTreeMap::from([(*node, address.clone())])));
+        return change(Change::AddNodes(BTreeMap::from([(*node, address.clone())])));
     }
     if let Some((node, address)) = wanted().find(|(node, address)| now.get_node(node) != Some(*address)) {
-        return Some(Change::SetNodes(BTreeMap::from([(*node, address.clone())])));
+        return change(Change::SetNodes(BTreeMap::from([(*node, address.clone())])));
     }
     if let Some(node) = voters.keys().find(|node| !voting.contains(node)) {
-        return Some(Change::AddVoterIds(BTreeSet::from([*node])));
+        return change(Change::AddVoterIds(BTreeSet::from([*node])));
     }
-    // This node last: it leads, and what it has begun it finishes.
-    let mut leaving: Vec<NodeId> = voting.into_iter().filter(|node| !voters.contains_key(node)).collect();
-    leaving.sort_by_key(|node| *node == this);
-    if let Some(node) = leaving.first() {
-        return Some(Change::RemoveVoters(BTreeSet::from([*node])));
+    let leaving = || voting.iter().filter(|node| !voters.contains_key(node));
+    if let Some(node) = leaving().find(|node| **node != this) {
+        return change(Change::RemoveVoters(BTreeSet::from([*node])));
+    }
+    if leaving().next().is_some() {
+        return Some(Step::Abdicate);
     }
     let gone = now.nodes().map(|(node, _)| *node).find(|node| !wanted().any(|(wanted, _)| wanted == node));
-    gone.map(|node| Change::RemoveNodes(BTreeSet::from([node])))
+    gone.and_then(|node| change(Change::RemoveNodes(BTreeSet::from([node]))))
 }
 
 impl Inner {
@@ -72,26 +88,56 @@ impl Inner {
                     .with_raft_state(|state| state.membership_state.effective().membership().clone());
                 state.await.map_err(|error| ControlError::Failed(error.to_string()))?
             };
-            let Some(change) = next(&membership, &voters, &learners, self.options.node) else {
-                return Ok(());
+            // The library ends if who is not a voter asks for more.
+            if !membership.voter_ids().any(|voter| voter == self.options.node) {
+                return Err(ControlError::NotLeader(None));
+            }
+            let change = match next(&membership, &voters, &learners, self.options.node) {
+                Some(Step::Change(change)) => change,
+                Some(Step::Abdicate) => {
+                    let successor = timeout_at(deadline, self.abdicate(&running)).await.map_err(late)?;
+                    return Err(ControlError::NotLeader(successor));
+                }
+                None => return Ok(()),
             };
             if let Change::AddVoterIds(nodes) = &change {
                 for node in nodes {
                     timeout_at(deadline, caught_up(&running, *node)).await.map_err(late)??;
                 }
             }
-            let retired = match &change {
-                Change::RemoveVoters(nodes) => nodes.first().copied(),
-                _ => None,
-            };
-            // Who votes no more and is not to learn goes with the same change: when it was the leader, nobody would do it after.
-            let retain = retired.is_none_or(|node| learners.contains_key(&node));
-            let changed = timeout_at(deadline, running.core.change_membership(change, retain)).await;
+            let changed = timeout_at(deadline, running.core.change_membership(change, true)).await;
             changed.map_err(late)?.map_err(failed)?;
-            if retired == Some(self.options.node) {
-                return Ok(());
-            }
         }
+    }
+
+    /// Falls silent, so that the others elect somebody else. Returns whom.
+    async fn abdicate(&self, running: &Running) -> Option<NodeId> {
+        tracing::info!("this node is to vote no more: it lets another lead the control plane");
+        let _silence = Silence::begin(self, running);
+        let mut server = running.core.server_metrics();
+        let other = |leader: Option<NodeId>| leader.filter(|leader| *leader != self.options.node);
+        let elected = server.wait_for(|server| other(server.current_leader).is_some()).await;
+        elected.ok().and_then(|server| other(server.current_leader))
+    }
+}
+
+/// No heartbeats and no candidacy, as long as it is there.
+struct Silence<'a>(&'a Inner, &'a Running);
+
+impl Silence<'_> {
+    fn begin<'a>(inner: &'a Inner, running: &'a Running) -> Silence<'a> {
+        inner.is_abdicating.store(true, Ordering::Release);
+        running.core.runtime_config().heartbeat(false);
+        running.core.runtime_config().elect(false);
+        Silence(inner, running)
+    }
+}
+
+impl Drop for Silence<'_> {
+    fn drop(&mut self) {
+        self.1.core.runtime_config().heartbeat(true);
+        self.1.core.runtime_config().elect(true); // who has led does not rest
+        self.0.is_abdicating.store(false, Ordering::Release);
     }
 }
 
