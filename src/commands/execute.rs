@@ -14,15 +14,17 @@ use super::{Command, Failure, Handler, Outcome, Request};
 use crate::base::crc16;
 use crate::observability::statistics::Counter;
 use crate::protocol::args::Args;
+use crate::protocol::encode::{Version, encode};
 use crate::protocol::error::{self, ErrorReply};
 use crate::protocol::reply::Reply;
 use crate::protocol::spec::{Begin, flag};
 use crate::session::copies::CopiesWanted;
+use crate::session::forwarding::message::{self, RequestId, remembered};
 use crate::session::holds::Holds;
 use crate::session::service::Service;
 use crate::session::session::{Closing, Session};
 use crate::session::waiting::Ticket;
-use crate::store::{Interrupt, PartitionSet, Refusal, Store};
+use crate::store::{Answered, Interrupt, PartitionSet, Refusal, Store, Transaction};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -131,11 +133,21 @@ fn run(
                     transaction.wait_for_disk();
                 }
                 holds.note_view(&transaction, replication);
-                let outcome = handler(request, &mut transaction);
+                let start = session.answering.map(|_| transaction.savepoint());
+                let mut outcome = handler(request, &mut transaction);
+                if let (Some((_, true)), Some(start), Err(Failure::Error(_))) =
+                    (session.answering, start, &outcome)
+                {
+                    transaction.rollback_to(&start); // the refusal is remembered, as others run behind it
+                    outcome = Ok(outcome.unwrap_or_else(reply_of));
+                }
                 if !matches!(outcome, Err(Failure::Interrupt(_))) {
                     note_lookups(request.service, transaction.take_lookups());
                 }
                 let reply = outcome.inspect_err(|failure| *ticket = enter(failure, request, session))?;
+                if let Some(id) = session.answering {
+                    remember(id, &reply, session.version, &mut transaction);
+                }
                 transaction.admit(command.spec.flags.has(flag::DENYOOM))?;
                 note_expired(request.service, transaction.expired());
                 position = transaction.commit_guarded(concern, |partition, position| {
@@ -153,6 +165,15 @@ fn run(
         Handler::Session(handler) => until_fetched(store, |_| handler(request, session)),
         Handler::Container => Err(error::SYNTAX.into()),
     }
+}
+
+/// Has the record of a change say which request of another node it carries out.
+#[cold]
+fn remember(id: (RequestId, bool), reply: &Reply, version: Version, transaction: &mut Transaction) {
+    let mut bytes = Vec::new();
+    encode(reply, version, &mut bytes);
+    let answer = remembered(message::Outcome::Done, bytes).into();
+    transaction.carries_out(Answered { request: id.0.0, answer }, id.1);
 }
 
 /// Counts the keys that a reading command found and those that it did not.

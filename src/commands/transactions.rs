@@ -20,10 +20,11 @@ use crate::protocol::spec::access::RO;
 use crate::protocol::spec::flag::{ALLOW_BUSY, DENYOOM, FAST, LOADING, NOSCRIPT, SKIP_SLOWLOG, STALE};
 use crate::protocol::spec::syntax::key;
 use crate::protocol::spec::{Flags, Group, KeySpec};
+use crate::session::forwarding::message::{self, RequestId, remembered};
 use crate::session::holds::Holds;
 use crate::session::multi::Queued;
 use crate::session::session::Session;
-use crate::store::{Interrupt, Key, PartitionSet, Store, Transaction};
+use crate::store::{Answered, Interrupt, Key, PartitionSet, Store, Transaction};
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 
@@ -190,6 +191,9 @@ fn run(request: &Request, session: &mut Session, queue: &[Queued]) -> Outcome {
             return Ok(Reply::NullArray);
         }
         replies = run_inside(request, session, &steps, &mut transaction)?;
+        if let Some(id) = session.answering {
+            remember(id, &replies, &steps, session.version, &mut transaction);
+        }
         transaction.admit(steps.iter().any(|step| step.entry.command.spec.flags.has(DENYOOM)))?;
         note_expired(request.service, transaction.expired());
         position = transaction.commit_guarded(concern, |partition, position| {
@@ -256,6 +260,35 @@ pub fn merge<'a>(
     }
     session.executing = None;
     session.touch();
+}
+
+/// Has the record of a transaction say which request of another node it carries out.
+#[cold]
+fn remember(
+    id: (RequestId, bool),
+    replies: &[(Reply, Version)],
+    steps: &[Step],
+    version: Version,
+    transaction: &mut Transaction,
+) {
+    let items = replies.iter().map(|(reply, asked)| reply.clone().in_version(*asked, version));
+    let is_for_caller = steps.iter().map(Step::is_for_caller);
+    let (lens, bytes) = encode_items(items.zip(is_for_caller), version);
+    let answer = remembered(message::Outcome::Items(lens), bytes).into();
+    transaction.carries_out(Answered { request: id.0.0, answer }, id.1);
+}
+
+/// The items of a transaction's reply for another node, with their lengths. Those that are for the client's own node are left out.
+pub fn encode_items(items: impl Iterator<Item = (Reply, bool)>, version: Version) -> (Vec<u32>, Vec<u8>) {
+    let (mut lens, mut bytes) = (Vec::new(), Vec::new());
+    for (item, is_for_caller) in items {
+        let start = bytes.len();
+        if !is_for_caller {
+            encode::encode(&item, version, &mut bytes);
+        }
+        lens.push((bytes.len() - start) as u32);
+    }
+    (lens, bytes)
 }
 
 fn steps_of(queue: &[Queued]) -> Vec<Step<'_>> {

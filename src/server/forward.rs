@@ -2,11 +2,12 @@
 //!
 //! Consecutive commands of a client that go to the same node are one request. While it is under way the connection runs nothing else,
 //! so replies keep their order. What is known not to have run is sent again, wherever its data's primary is by then; what only reads,
-//! too. A change whose outcome is unknown is answered as unknown.
+//! too. Of a change whose outcome is unknown the primary is asked whether it knows of it; it is sent again only if the primary can say
+//! for certain that nobody has carried it out, and answered as unknown if nobody can say.
 
 use super::connection::Connection;
 use super::dispatch::Turn;
-use super::route::{Away, CROSS_SLOT};
+use super::route::{Away, CROSS_SLOT, Ending};
 use super::serving;
 use super::stream::Stream;
 use crate::base::clock;
@@ -18,7 +19,7 @@ use crate::protocol::encode::Version;
 use crate::protocol::error::ErrorReply;
 use crate::protocol::reply::Reply;
 use crate::session::forwarding::message::{
-    self, Answer, Caller, End, Message, Outcome, RequestId, Task, UNITS_MAX, Unit, decode_answers,
+    self, Again, Answer, Caller, End, Message, Outcome, RequestId, Task, UNITS_MAX, Unit, decode_answers,
     encode_request,
 };
 use crate::session::forwarding::{Forwarding, Route};
@@ -53,6 +54,9 @@ const TELL_MAX: Duration = Duration::from_secs(5);
 
 const UNKNOWN: ErrorReply = ErrorReply::fixed(
     "UNKNOWN The connection to the primary broke: whether the command was carried out is not known.",
+);
+const FORGOTTEN: ErrorReply = ErrorReply::fixed(
+    "UNKNOWN The command was carried out, but the connection to the primary broke before its reply came.",
 );
 const NO_PRIMARY: ErrorReply =
     ErrorReply::fixed("CLUSTERDOWN There was no primary for this data within failover-wait");
@@ -93,13 +97,6 @@ struct Settled {
     unit: Unit,
     /// What became of it.
     ending: Ending,
-}
-
-enum Ending {
-    /// It has run there.
-    Answer(NodeId, Answer),
-    /// It has not, or nobody knows.
-    Error(ErrorReply),
 }
 
 impl<S: Stream> Connection<S> {
@@ -282,10 +279,24 @@ struct Run {
     at: Arc<Mutex<Option<NodeId>>>,
     /// Commands and bytes that were entered among those that wait.
     parked: Option<(usize, usize)>,
-    /// When the last request was sent.
+    /// What the last request asked for, by index in `left`, when, and whom.
+    asked: Vec<usize>,
     asked_at: Instant,
+    node: NodeId,
     /// Since when nothing gets on.
     stuck_since: Option<Instant>,
+}
+
+impl Away {
+    /// It was sent, and nothing was heard of it. What only reads is simply sent again.
+    fn note_unknown(&mut self) {
+        self.is_unknown = self.is_write;
+    }
+}
+
+/// The moment, in microseconds since the machine started: its sleep counts, as others' clocks go on meanwhile.
+fn now_us() -> u64 {
+    clock::since_boot().as_micros() as u64
 }
 
 impl Drop for Run {
@@ -321,19 +332,24 @@ async fn forward(
         left: commands.into(),
         at,
         parked: None,
+        asked: Vec::new(),
         asked_at: Instant::now(),
+        node: NodeId::default(),
         stuck_since: None,
     };
     while let Some(first) = run.left.front() {
         changes.borrow_and_update();
         let route = run.way.route(&first.needs);
         let is_on = match route {
-            _ if first.is_unknown => run.settle_first(UNKNOWN),
             Route::Nobody => false,
             Route::Several => run.settle_first(CROSS_SLOT),
+            Route::Here | Route::There(_) if first.is_unknown => {
+                let heard = run.ask_again(route, &mut changes).await;
+                run.take_in_again(heard)
+            }
             Route::Here | Route::There(_) => {
                 let heard = run.ask(route, &mut changes).await;
-                run.take_in(heard, route)
+                run.take_in(heard)
             }
         };
         if !run.settled.is_empty() {
@@ -356,16 +372,17 @@ async fn forward(
 impl Run {
     /// Ends the first command with an error. False if there is none.
     fn settle_first(&mut self, error: ErrorReply) -> bool {
-        let Some(away) = self.left.pop_front() else { return false };
-        self.settled.push(Settled { unit: away.unit, ending: Ending::Error(error) });
-        self.settle_answered();
+        let Some(first) = self.left.front_mut() else { return false };
+        // Of what may have run it cannot be said that it has not.
+        first.ending = Some(Ending::Error(if first.is_unknown { UNKNOWN } else { error }));
+        self.settle_done();
         true
     }
 
     /// How many of the first commands go there.
     fn count(&self, route: Route) -> usize {
         let together =
-            |away: &&Away| self.way.route(&away.needs) == route && !away.is_unknown && away.answer.is_none();
+            |away: &&Away| self.way.route(&away.needs) == route && !away.is_unknown && away.ending.is_none();
         self.left.iter().take(UNITS_MAX).take_while(together).count().max(1)
     }
 
@@ -374,18 +391,44 @@ impl Run {
         let count = self.count(route);
         self.asked_at = Instant::now();
         let begin_max = if self.left[0].is_alone { WAIT_SLICE } else { BEGIN_MAX };
-        let units = self.left.iter().take(count).map(|away| &away.unit);
+        let now_us = now_us();
+        for away in self.left.iter_mut().take(count).filter(|away| away.sent_us == 0) {
+            away.sent_us = now_us;
+        }
+        self.asked = (0..count).collect();
+        self.send_asked(route, begin_max, changes).await
+    }
+
+    /// Asks whether the changes with an unknown outcome are known there.
+    async fn ask_again(&mut self, route: Route, changes: &mut watch::Receiver<u64>) -> Heard {
+        let is_asked = |away: &Away| away.is_unknown && self.way.route(&away.needs) == route;
+        let asked = self.left.iter().enumerate().filter(|(_, away)| is_asked(away)).map(|(index, _)| index);
+        self.asked = asked.take(UNITS_MAX).collect();
+        for index in &self.asked {
+            self.left[*index].unit.again = Again::Ask;
+        }
+        self.send_asked(route, BEGIN_MAX, changes).await
+    }
+
+    async fn send_asked(
+        &mut self,
+        route: Route,
+        begin_max: Duration,
+        changes: &mut watch::Receiver<u64>,
+    ) -> Heard {
+        let units = self.asked.iter().map(|index| &self.left[*index].unit);
         let deadline_ms = begin_max.as_millis() as u64;
-        *self.at.lock() = Some(if let Route::There(node) = route { node } else { self.way.me() });
-        let Route::There(node) = route else {
+        self.node = if let Route::There(node) = route { node } else { self.way.me() };
+        *self.at.lock() = Some(self.node);
+        if route == Route::Here {
             let (caller, units) = (self.caller.clone(), units.cloned().collect());
             let request = message::Request { deadline_ms, caller, units };
             return Heard::Answers(serving::run(&self.service, request).await);
-        };
+        }
         let request = encode_request(deadline_ms, &self.caller, units);
-        match self.call(node, request, begin_max + ANSWER_MAX, changes).await {
+        match self.call(self.node, request, begin_max + ANSWER_MAX, changes).await {
             Ok(answers) => match decode_answers(&answers) {
-                Ok(answers) if answers.len() == count => Heard::Answers(answers),
+                Ok(answers) if answers.len() == self.asked.len() => Heard::Answers(answers),
                 Ok(_) => Heard::Unknown("so many answers belong to another request".to_owned()),
                 Err(malformed) => Heard::Unknown(format!("the answer is {}", malformed.0)),
             },
@@ -422,7 +465,7 @@ impl Run {
     }
 
     /// Takes in what was heard. Whether anything got on.
-    fn take_in(&mut self, heard: Heard, route: Route) -> bool {
+    fn take_in(&mut self, heard: Heard) -> bool {
         let answers = match heard {
             Heard::Answers(answers) => answers,
             Heard::NotSent(reason) => {
@@ -431,10 +474,10 @@ impl Run {
             }
             Heard::Unknown(reason) => {
                 tracing::debug!(%reason, "the outcome of commands is unknown");
-                return self.note_unknown(self.count(route));
+                self.asked.iter().for_each(|index| self.left[*index].note_unknown());
+                return false;
             }
         };
-        let node = if let Route::There(node) = route { node } else { self.way.me() };
         let mut is_on = false;
         for (away, answer) in self.left.iter_mut().zip(answers) {
             match &answer.outcome {
@@ -445,36 +488,64 @@ impl Run {
                 }
                 Outcome::Unknown(reason) => {
                     tracing::debug!(%reason, "the outcome of a command is unknown");
-                    away.is_unknown = away.is_write;
-                    is_on |= away.is_write;
+                    away.note_unknown();
                 }
+                Outcome::NotKnown(_) => away.note_unknown(), // another process asks for the moment again
+                Outcome::Uncertain => away.ending = Some(Ending::Error(UNKNOWN)),
+                Outcome::Forgotten => away.ending = Some(Ending::Error(FORGOTTEN)),
                 Outcome::Done | Outcome::Items(_) | Outcome::TooLong => {
-                    away.answer = Some((node, answer));
-                    is_on = true;
+                    away.ending = Some(Ending::Answer(self.node, answer));
                 }
             }
+            is_on |= away.ending.is_some();
         }
-        self.settle_answered();
+        self.settle_done();
         is_on
     }
 
-    /// Ends the first commands that have an answer, up to one that has none: replies keep their order.
-    fn settle_answered(&mut self) {
-        while let Some(away) = self.left.pop_front_if(|away| away.answer.is_some()) {
-            if let Some((node, answer)) = away.answer {
-                self.settled.push(Settled { unit: away.unit, ending: Ending::Answer(node, answer) });
+    /// Takes in what is known of changes with an unknown outcome. Whether anything got on.
+    fn take_in_again(&mut self, heard: Heard) -> bool {
+        let (Heard::Answers(answers), heard_us) = (heard, now_us()) else { return false };
+        // A connection's changes run in order: what is before one that has run has run as well, and changed nothing; its reply is lost.
+        let is_known = |answer: &Answer| {
+            matches!(
+                answer.outcome,
+                Outcome::Done | Outcome::Items(_) | Outcome::TooLong | Outcome::Forgotten
+            )
+        };
+        let last_known = answers.iter().rposition(is_known);
+        let mut is_on = false;
+        for (at, (index, answer)) in self.asked.iter().zip(answers).enumerate() {
+            let away = &mut self.left[*index];
+            match answer.outcome {
+                Outcome::NotHere | Outcome::Late | Outcome::Unknown(_) => continue,
+                Outcome::NotKnown(_) if last_known.is_some_and(|last| at < last) => {
+                    away.ending = Some(Ending::Error(UNKNOWN));
+                }
+                Outcome::NotKnown(moment) => {
+                    let age_us = heard_us.saturating_sub(away.sent_us);
+                    away.unit.again = Again::Since { moment, age_us };
+                    away.is_unknown = false;
+                }
+                Outcome::Uncertain => away.ending = Some(Ending::Error(UNKNOWN)),
+                Outcome::Forgotten => away.ending = Some(Ending::Error(FORGOTTEN)),
+                Outcome::Done | Outcome::Items(_) | Outcome::TooLong => {
+                    away.ending = Some(Ending::Answer(self.node, answer));
+                }
             }
+            is_on = true;
         }
+        self.settle_done();
+        is_on
     }
 
-    /// The first `count` commands have an unknown outcome. What only reads is sent again. Whether a change was among them.
-    fn note_unknown(&mut self, count: usize) -> bool {
-        let mut is_any = false;
-        for away in self.left.iter_mut().take(count).filter(|away| away.is_write) {
-            away.is_unknown = true;
-            is_any = true;
+    /// Ends the first commands that are done, up to one that is not: replies keep their order.
+    fn settle_done(&mut self) {
+        while let Some(away) = self.left.pop_front_if(|away| away.ending.is_some()) {
+            if let Some(ending) = away.ending {
+                self.settled.push(Settled { unit: away.unit, ending });
+            }
         }
-        is_any
     }
 
     /// Waits until it makes sense to try again, or says why that is over.

@@ -6,7 +6,11 @@ use crate::base::ids::{NodeId, PartitionId};
 use crate::cluster::bus::{CallError, Serve};
 use crate::config::Parameters;
 use crate::replication::assignment::Assignment;
+use crate::session::forwarding::message::{
+    Again, Caller, Concern, Moment, Outcome, Request, RequestId, Task, Unit,
+};
 use crate::session::forwarding::{Forwarding, Route};
+use crate::session::multi::Queued;
 use crate::session::service::Service;
 use crate::store::{PartitionSet, Store};
 use async_trait::async_trait;
@@ -28,6 +32,10 @@ pub(super) enum Fate {
     RequestLost,
     /// It is carried out and the answer is lost.
     AnswerLost,
+    /// The primary dies before it has carried it out.
+    DiesBefore,
+    /// The primary dies when it has carried it out.
+    DiesAfter,
 }
 
 #[derive(Default)]
@@ -200,11 +208,19 @@ impl Forwarding for Link {
         match fate {
             Some(Fate::NotSent) => return Err(CallError::NotSent("no connection".to_owned())),
             Some(Fate::RequestLost) => return Err(CallError::Unknown("it broke".to_owned())),
+            Some(Fate::DiesBefore) => {
+                mesh.promote(None);
+                return Err(CallError::Unknown("it broke".to_owned()));
+            }
             _ => {}
         }
         let answer = Serving(service).serve(node(self.me), request).await;
         match fate {
             Some(Fate::AnswerLost) => Err(CallError::Unknown("it broke".to_owned())),
+            Some(Fate::DiesAfter) => {
+                mesh.promote(None);
+                Err(CallError::Unknown("it broke".to_owned()))
+            }
             _ => answer.ok_or_else(|| CallError::Unknown("it was closed".to_owned())),
         }
     }
@@ -347,23 +363,6 @@ async fn what_was_not_sent_is_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unknown_change_is_answered_so_and_a_read_is_sent_again() {
-    for fate in [Fate::RequestLost, Fate::AnswerLost] {
-        let mesh = Mesh::new(2, &[]);
-        let mut client = mesh.client(1);
-        mesh.lose(&[fate, fate]);
-        client.send("GET key|INCR key|GET key|").await;
-        let read = |value| if fate == Fate::AnswerLost { format!("$1|{value}|") } else { "$-1|".to_owned() };
-        client.expect(&format!("{}{UNKNOWN}{}", read(1), read(1))).await;
-        mesh.lose(&[fate]);
-        client.send("SET key 5|PING|").await;
-        client.expect(&format!("{UNKNOWN}+PONG|")).await;
-        client.send("GET key|").await;
-        client.expect(&read(5)).await;
-    }
-}
-
-#[tokio::test(start_paused = true)]
 async fn big_values_go_both_ways() {
     let mesh = Mesh::new(2, &[]);
     let mut client = mesh.client(1);
@@ -396,7 +395,7 @@ async fn a_transaction_runs_elsewhere_as_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_transaction_waits_for_a_primary_and_is_unknown_as_one() {
+async fn a_transaction_waits_for_a_primary_and_is_sent_again_as_one() {
     let mesh = Mesh::new(2, &[]);
     let mut client = mesh.client(1);
     mesh.promote(None);
@@ -407,7 +406,7 @@ async fn a_transaction_waits_for_a_primary_and_is_unknown_as_one() {
     client.expect("*2|:1|:1|").await;
     mesh.lose(&[Fate::RequestLost]);
     client.send("MULTI|INCR a|GET b|EXEC|MULTI|GET a|EXEC|").await;
-    client.expect(&format!("+OK|+QUEUED|+QUEUED|{UNKNOWN}+OK|+QUEUED|*1|$1|1|")).await;
+    client.expect("+OK|+QUEUED|+QUEUED|*2|:2|$1|1|+OK|+QUEUED|*1|$1|2|").await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -585,4 +584,128 @@ async fn a_long_wait_is_asked_for_again_and_ends_in_time() {
     far.expect_nothing().await;
     far.expect(":0|").await;
     assert!(mesh.sent() == 4 && begun.elapsed() < Duration::from_secs(101));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_is_lost_on_the_way_a_change_is_carried_out_once() {
+    for fate in [Fate::RequestLost, Fate::AnswerLost] {
+        let mesh = Mesh::new(2, &[]);
+        let mut client = mesh.client(1);
+        mesh.lose(&[fate, fate, Fate::NotSent, fate, fate]);
+        client.send("INCR key|").await;
+        client.expect(":1|").await;
+        mesh.lose(&[fate]);
+        client.send("GET key|INCR key|SETNX key 5|HSET key f 1|INCR key|GET key|").await;
+        client.line().await;
+        client.line().await; // a read that is sent again may see what came behind it
+        client.expect(":2|:0|").await;
+        client.expect("-WRONGTYPE Operation against a key holding the wrong kind of value|").await;
+        client.expect(":3|$1|3|").await;
+        mesh.lose(&[fate]);
+        client.send("MULTI|INCR key|PING|GET key|EXEC|INCR key|").await;
+        client.expect("+OK|+QUEUED|+QUEUED|+QUEUED|*3|:4|+PONG|$1|4|:5|").await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_of_a_survivor_sees_a_pause_when_the_primary_dies() {
+    for (fate, is_replicated) in [(Fate::DiesBefore, true), (Fate::DiesAfter, true), (Fate::DiesAfter, false)]
+    {
+        for next in [1, 2] {
+            let mesh = Mesh::new(3, &[]);
+            let (mut client, mut other) = (mesh.client(1), mesh.client(2));
+            client.send("SET key 10|").await;
+            client.expect("+OK|").await;
+            mesh.replicate(0);
+            mesh.lose(&[fate]);
+            client.send("INCR key|APPEND key x|SETNX key 1|MULTI|STRLEN key|APPEND key y|EXEC|").await;
+            client.expect_nothing().await;
+            if is_replicated {
+                mesh.replicate(0);
+            }
+            mesh.promote(Some(next));
+            client.expect(":11|:3|:0|+OK|+QUEUED|+QUEUED|*2|:3|:4|").await;
+            other.send("GET key|").await;
+            other.expect("$4|11xy|").await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_that_is_lost_is_remembered_if_others_came_behind_it() {
+    let mesh = Mesh::new(2, &[]);
+    let mut client = mesh.client(1);
+    client.send("SET key x|").await;
+    client.expect("+OK|").await;
+    mesh.lose(&[Fate::AnswerLost]);
+    client.send("INCR key|SET key 1|INCR key|INCR other|").await;
+    client.expect("-ERR value is not an integer or out of range|+OK|:2|:1|").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_primary_an_unknown_change_stays_unknown() {
+    let mesh = Mesh::new(2, &["failover-wait 500"]);
+    let mut client = mesh.client(1);
+    mesh.lose(&[Fate::DiesAfter]);
+    client.send("INCR key|GET key|").await;
+    client.expect(&format!("{UNKNOWN}{NO_PRIMARY}")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_reply_is_carried_out_once_and_not_remembered() {
+    let mesh = Mesh::new(2, &[]);
+    let mut client = mesh.client(1);
+    client.send(&format!("SET key {}|", "x".repeat(2000))).await;
+    client.expect("+OK|").await;
+    mesh.lose(&[Fate::AnswerLost]);
+    client.send("GETDEL key|EXISTS key|").await;
+    client
+        .expect("-UNKNOWN The command was carried out, but the connection to the primary broke before its reply came.|:0|")
+        .await;
+}
+
+fn unit(id: u128, words: &[u8], again: Again) -> Request {
+    let lens: Vec<u32> = words.split(|byte| *byte == b' ').map(|word| word.len() as u32).collect();
+    let bytes: Vec<u8> = words.iter().copied().filter(|byte| *byte != b' ').collect();
+    let unit = Unit {
+        id: RequestId(id),
+        task: Task::Command,
+        database: 0,
+        concern: Concern::default(),
+        waited_ms: 0,
+        again,
+        commands: vec![Queued::of_words(&bytes, &lens)],
+    };
+    Request { deadline_ms: 1000, caller: Caller::default(), units: vec![unit] }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_known_is_carried_out_only_if_that_is_certain() {
+    let mesh = Mesh::new(2, &[]);
+    let service = mesh.service(0);
+    let run = async |id, words: &[u8], again| {
+        let mut answers = super::serving::run(&service, unit(id, words, again)).await;
+        answers.pop().expect("one for each unit")
+    };
+    let Outcome::NotKnown(moment) = run(1, b"INCR key", Again::Ask).await.outcome else {
+        panic!("not known")
+    };
+    let too_old = Again::Since { moment, age_us: moment.at_us };
+    assert_eq!(run(1, b"INCR key", too_old).await.outcome, Outcome::Uncertain);
+    let other = Again::Since { moment: Moment { process: moment.process ^ 1, ..moment }, age_us: 0 };
+    assert!(matches!(run(1, b"INCR key", other).await.outcome, Outcome::NotKnown(_)));
+    let now = Again::Since { moment, age_us: 0 };
+    assert_eq!(run(1, b"INCR key", now).await.reply, b":1\r\n");
+    for again in [Again::No, Again::Ask, now, too_old, other] {
+        assert_eq!(run(1, b"INCR key", again).await.reply, b":1\r\n", "{again:?}");
+    }
+    assert_eq!(run(2, b"SETNX key 5", now).await.reply, b":0\r\n");
+    assert_eq!(run(3, b"DEL key", Again::No).await.reply, b":1\r\n");
+    // The first one was late: it is not carried out behind the second.
+    assert_eq!(run(2, b"SETNX key 5", Again::No).await.reply, b":0\r\n");
+    assert_eq!(run(4, b"EXISTS key", Again::No).await.reply, b":0\r\n");
+    mesh.promote(Some(1));
+    assert_eq!(run(1, b"INCR key", Again::Ask).await.outcome, Outcome::NotHere);
+    mesh.promote(Some(0));
+    assert_eq!(run(1, b"INCR key", Again::Ask).await.reply, b":1\r\n");
 }

@@ -10,6 +10,8 @@ pub mod control_file;
 pub mod dispatch;
 mod forward;
 #[cfg(test)]
+mod forward_golden_tests;
+#[cfg(test)]
 mod forward_tests;
 mod host;
 pub mod housekeeping;

@@ -14,7 +14,7 @@ use crate::protocol::error::ErrorReply;
 use crate::protocol::reply::Reply;
 use crate::protocol::spec::flag;
 use crate::replication::LinkState;
-use crate::session::forwarding::message::{Answer, Concern, RequestId, Task, Unit, WatchId};
+use crate::session::forwarding::message::{Again, Answer, Concern, RequestId, Task, Unit, WatchId};
 use crate::session::forwarding::{Forwarding, Route};
 use crate::session::multi::Queued;
 use crate::session::session::Session;
@@ -51,10 +51,21 @@ pub struct Away {
     pub is_write: bool,
     /// Whether it may wait for data, so that nothing is to go with it.
     pub is_alone: bool,
-    /// It has run there, and waits for those before it.
-    pub answer: Option<(NodeId, Answer)>,
+    /// It is done, and waits for those before it.
+    pub ending: Option<Ending>,
     /// Whether it was sent, and whether it has run is not known.
     pub is_unknown: bool,
+    /// When it was first sent, in microseconds since the machine started; 0 if it was not.
+    pub sent_us: u64,
+}
+
+/// What became of a command.
+#[derive(Clone, Debug)]
+pub enum Ending {
+    /// It has run there.
+    Answer(NodeId, Answer),
+    /// It has not, or nobody knows.
+    Error(ErrorReply),
 }
 
 /// Whether a command is about data, so that it runs where that is.
@@ -211,14 +222,16 @@ pub fn away(turn: Turn, session: &mut Session, call: &Call, route: Route, needs:
             database: session.database,
             concern: Concern { level, is_chosen: session.write_concern.is_some() },
             waited_ms: 0,
+            again: Again::No,
             commands,
         },
         needs,
         route,
         is_write: flags.has(flag::WRITE),
         is_alone: flags.has(flag::BLOCKING) || !is_data(call),
-        answer: None,
+        ending: None,
         is_unknown: false,
+        sent_us: 0,
     }
 }
 

@@ -12,21 +12,25 @@ use crate::base::clock;
 use crate::base::concern::WriteConcern;
 use crate::base::ids::NodeId;
 use crate::cluster::bus::Serve;
+use crate::commands::execute::partitions_of;
 use crate::commands::table;
-use crate::commands::{Handler, transactions};
+use crate::commands::{Command, Handler, transactions};
 use crate::protocol::args::Args;
 use crate::protocol::encode;
 use crate::protocol::error;
 use crate::protocol::reply::Reply;
 use crate::session::client::{Client, Letter, Peer};
 use crate::session::forwarding::message::{
-    Answer, Caller, Concern, End, Message, Outcome, Request, RequestId, Task, Unit, WatchId, encode_answers,
+    Again, Answer, Caller, Concern, End, Message, Moment, Outcome, Request, RequestId, Task, Unit, WatchId,
+    decode_answers, encode_answers,
 };
+use crate::session::forwarding::served::{Begun, UnderWay};
 use crate::session::forwarding::{Forwarding, Route};
-use crate::session::holds::{Held, Standing};
+use crate::session::holds::{Held, Holds, Standing};
+use crate::session::multi::Queued;
 use crate::session::service::Service;
 use crate::session::session::Closing;
-use crate::store::{Key, PartitionSet};
+use crate::store::{Key, PartitionSet, Store};
 use async_trait::async_trait;
 use std::future::poll_fn;
 use std::io;
@@ -83,11 +87,15 @@ pub async fn serve(service: &Arc<Service>, from: NodeId, message: &[u8]) -> Opti
     }
 }
 
+/// The command, or subcommand, that words begin with, if there is such.
+fn command_of(words: Args) -> Option<&'static Command> {
+    let entry = table::entry(words.at(0))?;
+    Some(words.get(1).and_then(|word| entry.subcommand(word)).unwrap_or(entry).command)
+}
+
 /// Whether a unit has only commands that nodes forward. One that is not known here is refused like any client's.
 fn is_of_ours(unit: &Unit) -> bool {
-    let command =
-        |queued: &crate::session::multi::Queued| table::entry(queued.args().at(0)).map(|entry| entry.command);
-    let mut commands = unit.commands.iter().filter_map(command);
+    let mut commands = unit.commands.iter().filter_map(|queued| command_of(queued.args()));
     match unit.task {
         Task::Command => {
             commands.all(|command| matches!(command.handler, Handler::Read(_) | Handler::Write(_)))
@@ -110,25 +118,40 @@ pub async fn run(service: &Arc<Service>, request: Request) -> Vec<Answer> {
     })
     .await;
     let mut answers = Vec::with_capacity(request.units.len());
-    let mut held = Vec::new();
+    let (mut held, mut under_way) = (Vec::new(), Vec::new());
     for unit in &request.units {
         let now = Instant::now();
         // What must wait holds up no reply: it is to come again, as the first.
         let wait_until = if answers.is_empty() { deadline } else { now };
-        let outcome = if now > deadline {
-            Outcome::Late
+        let is_followed = answers.len() + 1 < request.units.len();
+        let begun = if now > deadline {
+            Err(Answer::without_reply(Outcome::Late))
         } else {
-            connection.run_unit(&request.caller, unit, wait_until).await
+            connection.begin(&request.caller, unit, is_followed, wait_until).await
         };
-        let reply = std::mem::take(&mut connection.output);
-        let is_on = matches!(outcome, Outcome::Done | Outcome::Items(_));
+        let answer = match begun {
+            Err(answer) => answer,
+            Ok(right) => {
+                under_way.extend(right.map(|right| (answers.len(), right)));
+                let outcome = connection.run_unit(unit, wait_until).await;
+                let reply = std::mem::take(&mut connection.output);
+                Answer { outcome, reply, position: connection.session.last_write }
+            }
+        };
         held.push(connection.take_held());
-        answers.push(Answer { outcome, reply, position: connection.session.last_write });
+        let is_on = !matches!(answer.outcome, Outcome::NotHere | Outcome::Late | Outcome::TooLong);
+        answers.push(answer);
         if !is_on {
             break;
         }
     }
     connection.finish(&mut answers, &held).await;
+    for (index, right) in under_way {
+        let is_done = matches!(answers[index].outcome, Outcome::Done | Outcome::Items(_));
+        if is_done && request.units[index].again != Again::No {
+            right.done(answers[index].clone());
+        }
+    }
     answers.resize_with(request.units.len(), || Answer::without_reply(Outcome::NotHere));
     answers
 }
@@ -142,6 +165,32 @@ struct Waits<'a> {
 impl Drop for Waits<'_> {
     fn drop(&mut self) {
         self.service.forwarding.waiting.lock().remove(&self.id);
+    }
+}
+
+/// The partitions that a unit needs, if it may change data.
+fn needs_of_change(store: &Store, unit: &Unit) -> Option<PartitionSet> {
+    match unit.task {
+        Task::Command => {
+            let words = unit.commands[0].args();
+            let command = command_of(words)?;
+            let is_right = |arity: i32| words.len() >= arity.unsigned_abs() as usize;
+            let is_change = matches!(command.handler, Handler::Write(_)) && is_right(command.spec.arity);
+            is_change.then(|| partitions_of(command, &words, store))
+        }
+        Task::Transaction(_) => {
+            let is_known = |queued: &Queued| {
+                let words = queued.args();
+                command_of(words)
+                    .is_some_and(|command| words.len() >= command.spec.arity.unsigned_abs() as usize)
+            };
+            // Of other commands the keys cannot be told: EXEC is going to refuse them.
+            unit.commands
+                .iter()
+                .all(is_known)
+                .then(|| transactions::partitions_of_queue(store, &unit.commands))
+        }
+        Task::Watch { .. } | Task::Copies(_) => None,
     }
 }
 
@@ -188,18 +237,86 @@ impl Connection<Nobody> {
         connection
     }
 
-    /// Runs a unit; its reply is the output then.
-    async fn run_unit(&mut self, caller: &Caller, unit: &Unit, deadline: Instant) -> Outcome {
-        let is_known = u32::from(unit.database) < self.service.settings().databases;
+    /// Makes the session that of a unit's client, and looks whether the unit is to run: an answer if not. What is known of a change
+    /// is answered again; what may have been carried out and cannot be known is not carried out.
+    async fn begin(
+        &mut self,
+        caller: &Caller,
+        unit: &Unit,
+        is_followed: bool,
+        wait_until: Instant,
+    ) -> Result<Option<UnderWay>, Answer> {
         let session = &mut self.session;
         session.database = unit.database;
         session.version = caller.version();
         session.last_write = 0;
         session.write_concern = None;
-        if !is_known {
+        session.answering = None;
+        if u32::from(unit.database) >= self.service.settings().databases {
             self.answer(&Reply::Error(error::DB_OUT_OF_RANGE));
-            return Outcome::Done;
+            let reply = std::mem::take(&mut self.output);
+            return Err(Answer { outcome: Outcome::Done, reply, position: 0 });
         }
+        let Some(needs) = needs_of_change(&self.service.store, unit) else { return Ok(None) };
+        if self.service.forwarding.get().is_none_or(|way| way.route(&needs) != Route::Here) {
+            return Err(Answer::without_reply(Outcome::NotHere));
+        }
+        let right = loop {
+            match self.service.forwarding.served.begin(unit.id) {
+                Begun::Now(right) => break right,
+                Begun::Done(answer) => return Err(answer),
+                Begun::Already(mut over) => {
+                    if tokio::time::timeout_at(wait_until, over.changed()).await.is_err() {
+                        return Err(Answer::without_reply(Outcome::Late));
+                    }
+                }
+            }
+        };
+        self.look_it_up(unit, &needs)?;
+        self.session.answering = Some((unit.id, is_followed));
+        Ok(Some(right))
+    }
+
+    /// An answer if a change was carried out, or may have been.
+    fn look_it_up(&mut self, unit: &Unit, needs: &PartitionSet) -> Result<(), Answer> {
+        let service = Arc::clone(&self.service);
+        let view = service.store.view(needs, clock::unix_ms());
+        let now =
+            Moment { process: service.forwarding.process(), at_us: clock::since_boot().as_micros() as u64 };
+        let Some(known) = view.answer(unit.id.0) else {
+            let outcome = match unit.again {
+                Again::No => return Ok(()),
+                Again::Since { moment, age_us } if moment.process == now.process => {
+                    // Clocks of two machines differ by far less than a hundredth.
+                    let sent_us = moment.at_us.checked_sub(age_us + age_us / 100 + 1);
+                    if sent_us.is_some_and(|sent_us| sent_us >= view.answers_since_us()) {
+                        return Ok(());
+                    }
+                    Outcome::Uncertain
+                }
+                Again::Ask | Again::Since { .. } => Outcome::NotKnown(now),
+            };
+            return Err(Answer::without_reply(outcome));
+        };
+        let replication = &*service.replication;
+        let mut holds = Holds::default();
+        holds.note_view(&view, replication);
+        let position = service.store.end_position();
+        if unit.concern.level != WriteConcern::Local {
+            needs.is_every(service.store.partition_count(), |partition| {
+                holds.note_write(partition, unit.concern.level, position, replication);
+                true
+            });
+        }
+        drop(view);
+        self.session.holds.merge(holds);
+        let mut answers = decode_answers(&known.answer).unwrap_or_default();
+        let forgotten = || Answer::without_reply(Outcome::Forgotten);
+        Err(Answer { position, ..answers.pop().unwrap_or_else(forgotten) })
+    }
+
+    /// Runs a unit; its reply is the output then.
+    async fn run_unit(&mut self, unit: &Unit, deadline: Instant) -> Outcome {
         match unit.task {
             Task::Command => {
                 self.take_over_concern(unit.concern, unit.database);
@@ -285,7 +402,7 @@ impl Connection<Nobody> {
             let is_done = match verdict {
                 Verdict::Done(_) if self.session.closing == Some(Closing::Now) => return Outcome::TooLong,
                 Verdict::Done(Reply::Array(items)) if matches!(unit.task, Task::Transaction(_)) => {
-                    return self.answer_items(unit, &items);
+                    return self.answer_items(unit, items);
                 }
                 Verdict::Done(reply) => {
                     self.answer(&reply);
@@ -319,15 +436,11 @@ impl Connection<Nobody> {
     }
 
     /// The items of a transaction's reply, one by one, but for those that the client's own node makes.
-    fn answer_items(&mut self, unit: &Unit, items: &[Reply]) -> Outcome {
-        let mut lens = Vec::with_capacity(items.len());
-        for (item, queued) in items.iter().zip(&unit.commands) {
-            let start = self.output.len();
-            if !transactions::is_for_caller(queued) {
-                encode::encode(item, self.session.version, &mut self.output);
-            }
-            lens.push((self.output.len() - start) as u32);
-        }
+    fn answer_items(&mut self, unit: &Unit, items: Vec<Reply>) -> Outcome {
+        let is_for_caller = unit.commands.iter().map(transactions::is_for_caller);
+        let (lens, bytes) =
+            transactions::encode_items(items.into_iter().zip(is_for_caller), self.session.version);
+        self.output.extend_from_slice(&bytes);
         Outcome::Items(lens)
     }
 
@@ -413,8 +526,15 @@ impl Connection<Nobody> {
         {
             return;
         }
+        let is_lost = holds.standing(&self.service.replication) == Standing::Lost;
         for (answer, held) in answers.iter_mut().zip(held) {
             let Some(held) = held else { continue };
+            if is_lost {
+                // Whoever is primary now knows what became of it.
+                let reason = "this node is the primary no more".to_owned();
+                *answer = Answer::without_reply(Outcome::Unknown(reason));
+                continue;
+            }
             let refusal = unconfirmed(*held);
             self.service.statistics.error(refusal.code());
             answer.reply.clear();

@@ -5,6 +5,7 @@
 
 use super::client::{Buffers, Client, Profile};
 use super::forwarding::Route;
+use super::forwarding::message::RequestId;
 use super::handover::{Announced, Handover};
 use super::holds::Holds;
 use super::multi::Multi;
@@ -104,6 +105,9 @@ pub struct Session {
     pub collecting: Option<Route>,
     /// It stands for a client that is connected to another node.
     pub is_forwarded: bool,
+    /// The request that the command that runs carries out for another node, and whether that is to be remembered even if it changes
+    /// nothing: as long as others run behind it.
+    pub answering: Option<(RequestId, bool)>,
     /// It takes reads from copies (READONLY), where `replica-reads` leaves it the choice.
     pub reads_copies: bool,
     /// It has asked who has which slots, so it can be told to ask elsewhere (MOVED).
@@ -147,6 +151,7 @@ impl Session {
             holds: Holds::default(),
             collecting: None,
             is_forwarded: false,
+            answering: None,
             reads_copies: false,
             knows_slots: false,
             clock: 0,

@@ -186,6 +186,11 @@ impl Store {
         journal.write(journal.appended()).map_err(|error| Interrupt::Storage(error.0))
     }
 
+    /// Where the journal ends: all that is committed is before it.
+    pub fn end_position(&self) -> u64 {
+        self.journal_end()
+    }
+
     /// Where the journal begins.
     pub fn oldest_journal_position(&self) -> u64 {
         self.journal.as_ref().map_or(0, journal::Journal::oldest)

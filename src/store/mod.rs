@@ -8,6 +8,7 @@
 //! - a commit is one journal record, appended before the locks are released;
 //! - trees are written by one thread at a time and never by a command.
 
+mod answers;
 mod apply;
 mod background;
 mod checkpoint;
@@ -34,6 +35,7 @@ mod tree;
 mod walk;
 mod watch;
 
+pub use answers::Answered;
 pub use apply::ApplyError;
 pub use background::Background;
 pub use checkpoint::Checkpointed;

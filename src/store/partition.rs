@@ -5,6 +5,7 @@
 //! - counters of keys, bytes and deadlines are exact for the newest version;
 //! - staged operations belong to the transaction that holds the lock; there are none when it is released.
 
+use super::answers::Answers;
 use super::deadlines::Deadlines;
 use super::journal::Section;
 use super::record::Operation;
@@ -99,6 +100,8 @@ pub struct Partition {
     pub deadlines: Deadlines,
     /// Who wants to know of changes.
     pub watches: Watches,
+    /// Requests of other nodes that were carried out.
+    pub answers: Answers,
     /// Operations of the transaction that holds the lock.
     pub staged: StagedList,
     /// What database numbers mean to this transaction, if it emptied or swapped some: index of the committed database, if
@@ -165,6 +168,8 @@ impl Partition {
             next_database_id: _,
             items: _,
             deadlines: _,
+            // What it has carried out before, nobody has told this node: the new one remembers from now on.
+            answers: _,
             staged: _,
             staged_databases: _,
             uids_made: _,
@@ -363,6 +368,7 @@ impl Partition {
             }
             Operation::Drop { uid, kind } => self.dropped.push((uid, kind)),
             Operation::Database { number, id, .. } => self.apply_database(number, id),
+            Operation::Answer(answered) => self.answers.insert(answered),
         }
     }
 

@@ -1,9 +1,11 @@
 //! The operations of a committed transaction, as the journal and the replication stream carry them: effects on rows,
 //! never commands.
 
+use super::answers::Answered;
 use super::row::Kind;
 use crate::base::blob::Blob;
 use crate::base::ids::Uid;
+use std::sync::Arc;
 
 /// One change of a partition.
 #[derive(Clone)]
@@ -29,6 +31,9 @@ pub enum Operation {
         /// it which database earlier rows were in.
         before: u32,
     },
+    /// The transaction has carried out this request of another node. It changes no row: whoever has the record knows what became of
+    /// the request.
+    Answer(Arc<Answered>),
 }
 
 /// Bytes of an operation besides those of its row, at most.
@@ -40,6 +45,7 @@ impl Operation {
     pub fn record_bytes(&self) -> u64 {
         match self {
             Operation::Key(row) | Operation::Item(row) => row.bytes().len() as u64 + FRAME_BYTES,
+            Operation::Answer(answered) => answered.answer.len() as u64 + FRAME_BYTES,
             Operation::Drop { .. } | Operation::Database { .. } => FRAME_BYTES,
         }
     }

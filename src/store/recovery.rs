@@ -14,7 +14,7 @@ use super::journal::{self, JournalError, Record, Recovered, Section};
 use super::partition::{Database, Partition};
 use super::repair::Report;
 use super::tree::{self, Environment, Tree, TreeError, WHAT_TO_DO};
-use super::{Interrupt, deadlines, snapshot, table, watch};
+use super::{Interrupt, answers, deadlines, snapshot, table, watch};
 use crate::base::crash_point;
 use crate::base::ids::{Epoch, Lsn, NodeId, PartitionId};
 use parking_lot::Mutex;
@@ -256,6 +256,7 @@ pub fn empty_partition(id: PartitionId, databases: u16, tree: Tree) -> Partition
         items: table::RowTable::new(0),
         deadlines: deadlines::Deadlines::default(),
         watches: watch::Watches::default(),
+        answers: answers::Answers::default(),
         staged: super::staged::StagedList::default(),
         staged_databases: Vec::new(),
         uids_made: 0,

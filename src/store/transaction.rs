@@ -4,6 +4,7 @@
 //! also stages operations; it reads its own writes. `commit` appends one journal record for all its partitions and applies
 //! every operation; a transaction dropped before that leaves nothing behind.
 
+use super::answers::Answered;
 use super::journal::RECORD_MAX;
 use super::partition::{Partition, Prior};
 use super::record::Operation;
@@ -18,6 +19,7 @@ use crate::base::ids::{PartitionId, Slot, Uid};
 use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 use std::ops::{ControlFlow, Deref, DerefMut};
+use std::sync::Arc;
 
 /// A key as commands name it.
 #[derive(Clone, Copy, Debug)]
@@ -351,6 +353,16 @@ impl<'s> View<'s> {
         self.access
     }
 
+    /// What was answered to a request of another node that the locked partitions have carried out, if that is remembered.
+    pub fn answer(&self, request: u128) -> Option<Arc<Answered>> {
+        self.guards.iter().find_map(|guard| guard.answers.get(request).cloned())
+    }
+
+    /// From when on all such requests are remembered, in microseconds since the machine started.
+    pub fn answers_since_us(&self) -> u64 {
+        self.guards.iter().map(|guard| guard.answers.complete_since_us()).max().unwrap_or(0)
+    }
+
     /// `flag` is set as soon as `key` changes.
     pub fn watch(&mut self, key: &Key, flag: &WatchFlag) {
         self.partition(key.slot).watches.add(key.database, key.name, flag);
@@ -634,6 +646,18 @@ impl<'s> Transaction<'s> {
     pub fn rollback_to(&mut self, point: &Savepoint) {
         for (guard, &len) in self.view.guards.iter_mut().zip(&point.0) {
             guard.unstage(len);
+        }
+    }
+
+    /// What is staged carries out this request of another node: it is remembered wherever the record gets. If nothing was staged, only
+    /// if that is to be known `always`.
+    pub fn carries_out(&mut self, answered: Answered, always: bool) {
+        let guards = &mut self.view.guards;
+        let changed = guards.iter().position(|guard| !guard.staged.is_empty());
+        let index = changed.or((always && !guards.is_empty()).then_some(0));
+        if let Some(guard) = index.map(|index| &mut guards[index]) {
+            let operation = Operation::Answer(Arc::new(answered));
+            guard.staged.push(Staged { operation, hash: 0, prior: None });
         }
     }
 

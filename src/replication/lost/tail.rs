@@ -185,6 +185,7 @@ impl Learned {
                     self.places.entry(*before).or_insert(*number);
                 }
                 Operation::Drop { uid, kind } => dropped.push((*uid, *kind)),
+                Operation::Answer(_) => {}
                 Operation::Key(row) => {
                     for (uid, kind) in dropped.drain(..) {
                         self.own(uid, row.key(), kind, budget);

@@ -165,6 +165,7 @@ impl<'a> Writer<'a> {
                 }
                 Operation::Item(row) => self.item_row(line, row)?,
                 Operation::Drop { uid, .. } => dropped.push(*uid),
+                Operation::Answer(_) => {} // it was no change
                 Operation::Database { number, id, before } => {
                     let pair = operations.next_if(|next| is_other_half(next, *id, *before));
                     self.database(line, (*number, *id, *before), pair)?;

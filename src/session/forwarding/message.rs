@@ -19,6 +19,8 @@ const VERSION: u8 = 1;
 pub const UNITS_MAX: usize = 256;
 /// Commands of a unit, words of a command, and watches of a message: what is more is no request of ours.
 const COUNT_MAX: usize = 1 << 24;
+/// Bytes of a reply that is remembered with its change.
+const REMEMBERED_MAX: usize = 1024;
 /// Bytes in front of the head.
 const PREFIX: usize = 5;
 
@@ -93,6 +95,32 @@ pub enum Task {
     Copies(u64),
 }
 
+/// What one node knows of another's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moment {
+    /// The process that said it; another one knows nothing of it.
+    pub process: u64,
+    /// When it said so, in microseconds since its machine started.
+    pub at_us: u64,
+}
+
+/// Whether a change was sent before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Again {
+    /// No.
+    #[default]
+    No,
+    /// Yes, with an unknown outcome: is it known there? It is not to be carried out.
+    Ask,
+    /// Yes, and it was not known there. It is to be carried out if that means that nobody has.
+    Since {
+        /// When that was said.
+        moment: Moment,
+        /// How many microseconds before that was heard it was sent first.
+        age_us: u64,
+    },
+}
+
 /// What is run at once: a command, or a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unit {
@@ -106,6 +134,8 @@ pub struct Unit {
     pub concern: Concern,
     /// For how long it has waited already where it was sent before.
     pub waited_ms: u64,
+    /// Whether it was sent before and may have been carried out.
+    pub again: Again,
     /// The commands.
     pub commands: Vec<Queued>,
 }
@@ -160,6 +190,12 @@ pub enum Outcome {
     TooLong,
     /// Whether its change will last is not known: why, in words.
     Unknown(String),
+    /// It was asked whether it has run: nothing is known of it, at this moment.
+    NotKnown(Moment),
+    /// Whether it has run cannot be known here any more.
+    Uncertain,
+    /// It has run, and its reply was too long to be remembered.
+    Forgotten,
 }
 
 /// The answer to a unit.
@@ -203,6 +239,7 @@ struct UnitHead {
     database: u16,
     concern: (u8, bool),
     waited_ms: u64,
+    again: Again,
     /// Lengths of words.
     commands: Vec<Vec<u32>>,
 }
@@ -231,6 +268,7 @@ pub fn encode_request<'a>(
         database: unit.database,
         concern: (unit.concern.level as u8, unit.concern.is_chosen),
         waited_ms: unit.waited_ms,
+        again: unit.again,
         commands: unit.commands.iter().map(lens).collect(),
     });
     let head = RequestHead { hops: 1, deadline_ms, caller: caller.clone(), units: heads.collect() };
@@ -302,8 +340,19 @@ fn unit_of(head: UnitHead, words: &mut &[u8]) -> Result<Unit, Malformed> {
         database: head.database,
         concern: Concern { level: *level, is_chosen: head.concern.1 },
         waited_ms: head.waited_ms,
+        again: head.again,
         commands: commands.collect::<Result<_, _>>()?,
     })
+}
+
+/// What is remembered of an answer wherever its change gets.
+pub fn remembered(outcome: Outcome, reply: Vec<u8>) -> Vec<u8> {
+    let answer = if reply.len() > REMEMBERED_MAX {
+        Answer::without_reply(Outcome::Forgotten)
+    } else {
+        Answer { outcome, reply, position: 0 }
+    };
+    encode_answers(&[answer])
 }
 
 /// The bytes of answers to the units of a request, in their order.
@@ -385,6 +434,7 @@ mod tests {
             database: 3,
             concern: Concern { level: WriteConcern::Majority, is_chosen: true },
             waited_ms: 7,
+            again: Again::Since { moment: Moment { process: 3, at_us: 1 << 40 }, age_us: 2_000_000 },
             commands,
         };
         Message::Run(Request {

@@ -9,6 +9,7 @@
 //! - what waits is bounded, in number, bytes and time.
 
 pub mod message;
+pub mod served;
 pub mod watches;
 
 use crate::base::ids::{NodeId, PartitionId};
@@ -18,6 +19,7 @@ use crate::store::PartitionSet;
 use async_trait::async_trait;
 use message::RequestId;
 use parking_lot::Mutex;
+use served::Served;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -93,8 +95,11 @@ pub trait Forwarding: Send + Sync + 'static {
 #[derive(Default)]
 pub struct Forwards {
     way: OnceLock<Arc<dyn Forwarding>>,
+    process: OnceLock<u64>,
     /// What waits for a primary.
     pub parked: Parked,
+    /// Changes that other nodes ask for.
+    pub served: Served,
     /// Keys that clients of other nodes watch here.
     pub watches: Watches,
     /// Those who stand here for clients of other nodes whose commands wait.
@@ -102,6 +107,11 @@ pub struct Forwards {
 }
 
 impl Forwards {
+    /// Names this process among all that this node is ever run by.
+    pub fn process(&self) -> u64 {
+        *self.process.get_or_init(rand::random)
+    }
+
     /// The way to other nodes; none on a server without a cluster, for which this is all that forwarding costs.
     #[inline]
     pub fn get(&self) -> Option<&Arc<dyn Forwarding>> {

@@ -11,12 +11,15 @@
 //!            4 · key length · key                           item row deleted
 //!            5 · uid (12) · kind                            collection dropped
 //!            6 · number · id · id before                    database number means id
+//!            7 · request (16, LE) · length · answer         a request of another node was carried out
 //! ```
 
 use crate::base::blob::{Blob, Head};
 use crate::base::ids::{Epoch, Lsn, PartitionId, Uid};
+use crate::store::Answered;
 use crate::store::record::Operation;
 use crate::store::row::{self, Kind};
+use std::sync::Arc;
 
 const PUT_KEY: u8 = 1;
 const DELETE_KEY: u8 = 2;
@@ -24,6 +27,7 @@ const PUT_ITEM: u8 = 3;
 const DELETE_ITEM: u8 = 4;
 const DROP: u8 = 5;
 const DATABASE: u8 = 6;
+const ANSWER: u8 = 7;
 
 /// What a section begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +82,12 @@ pub fn encode_section<'a>(
                 put_number(out, u64::from(*number));
                 put_number(out, u64::from(*id));
                 put_number(out, u64::from(*before));
+            }
+            Operation::Answer(answered) => {
+                out.push(ANSWER);
+                out.extend_from_slice(&answered.request.to_le_bytes());
+                put_number(out, answered.answer.len() as u64);
+                out.extend_from_slice(&answered.answer);
             }
         }
     }
@@ -211,6 +221,11 @@ fn decode_operation(input: &mut Input) -> Option<Operation> {
             id: u32::try_from(input.number()?).ok()?,
             before: u32::try_from(input.number()?).ok()?,
         },
+        ANSWER => {
+            let request = u128::from_le_bytes(input.take(16)?.try_into().ok()?);
+            let len = usize::try_from(input.number()?).ok()?;
+            Operation::Answer(Arc::new(Answered { request, answer: input.take(len)?.into() }))
+        }
         _ => return None,
     })
 }
@@ -285,6 +300,11 @@ impl Input<'_> {
             DATABASE => {
                 let _number_and_ids = (self.number()?, self.number()?, self.number()?);
             }
+            ANSWER => {
+                self.take(16)?;
+                let len = self.number()?;
+                self.take(usize::try_from(len).ok()?)?;
+            }
             _ => return None,
         }
         Some(())
@@ -314,6 +334,7 @@ mod tests {
             Operation::Item(row::build(&mut Vec::new(), 1, &[&[1; 12], b"field"], |out| out.push(0))),
             Operation::Drop { uid: Uid { lsn: 1, index: 2 }, kind: Kind::Hash },
             Operation::Database { number: 15, id: 300, before: 15 },
+            Operation::Answer(Arc::new(Answered { request: 1 << 127, answer: b"+OK".as_slice().into() })),
         ];
         let head = SectionHead {
             partition: PartitionId(11),
