@@ -37,6 +37,7 @@ pub mod record;
 mod replication;
 mod scan;
 mod script;
+mod sentinel;
 pub mod serve;
 mod server;
 mod slowlog;
@@ -77,6 +78,7 @@ pub const GROUPS: &[&[Command]] = &[
     persistence::COMMANDS,
     replication::COMMANDS,
     script::COMMANDS,
+    sentinel::COMMANDS,
     server::COMMANDS,
     slowlog::COMMANDS,
     strings::COMMANDS,

@@ -272,6 +272,8 @@ pub struct ClusterSettings {
     pub zone: String,
     /// It votes and keeps no data.
     pub is_witness: bool,
+    /// Names under which SENTINEL shows the primary.
+    pub master_names: Vec<String>,
 }
 
 impl ClusterSettings {
@@ -524,6 +526,7 @@ impl Settings {
                 bootstrap_expect: read.number("bootstrap-expect"),
                 zone: read.text("zone"),
                 is_witness: read.flag("witness"),
+                master_names: read.words("sentinel-master-name"),
             },
             replicaof: read.server("replicaof"),
             masteruser: read.text("masteruser"),

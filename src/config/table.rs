@@ -316,6 +316,7 @@ pub const PARAMETERS: &[Parameter] = &[
     row("bootstrap-expect", Int { min: 0, max: 100 }, "0").immutable().effective(),
     row("zone", Text, "").immutable().effective(),
     row("witness", Bool, "no").immutable().effective(),
+    row("sentinel-master-name", List(64), "mymaster").effective(),
     row("replicas", Int { min: 0, max: 100 }, "1").effective(),
     row("write-concern", Word(&WriteConcern::NAMES), "local").effective(),
     row("write-concern-databases", DatabaseConcerns, "").effective(),

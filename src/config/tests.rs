@@ -330,7 +330,7 @@ fn redis_parameters_have_their_names_and_defaults() {
         "set-max-listpack-entries",
         "set-max-listpack-value",
     ];
-    const OURS: [&str; 17] = [
+    const OURS: [&str; 18] = [
         "bootstrap-expect",
         "cluster-secret",
         "cluster-seeds",
@@ -345,6 +345,7 @@ fn redis_parameters_have_their_names_and_defaults() {
         "replicas",
         "row-cache-size",
         "runtime-threads",
+        "sentinel-master-name",
         "write-concern",
         "write-concern-databases",
         "write-concern-timeout",
