@@ -441,8 +441,7 @@ pub(super) fn member_of(profile: &Profile, is_leaving: bool) -> Member {
 /// the promotion. What others have is another history, and is kept there.
 fn first(map: &ClusterMap, answers: &BTreeMap<NodeId, Answer>, leader: NodeId) -> Vec<Promotion> {
     let rank = |node: NodeId, answer: &Answer| {
-        let lsns: u64 = answer.positions.iter().map(|(_, lsn)| lsn.0).sum();
-        (answer.can_serve, lsns, node != leader, std::cmp::Reverse(node))
+        (answer.can_serve, answer.weight(), node != leader, std::cmp::Reverse(node))
     };
     let best = answers.iter().max_by_key(|(node, answer)| rank(**node, answer));
     let Some((to, best)) = best else { return Vec::new() };

@@ -269,7 +269,8 @@ impl Node {
     /// A map that was decided.
     pub(super) fn learn_map(&self, map: &ClusterMap) {
         self.map.send_if_modified(|known| {
-            let is_newer = map.version > known.version;
+            let is_ours = known.cluster.is_none() || known.cluster == map.cluster;
+            let is_newer = map.version > known.version && is_ours;
             if is_newer {
                 *known = Arc::new(map.clone());
             }

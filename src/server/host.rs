@@ -17,6 +17,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -38,6 +39,8 @@ pub struct ClusterHost {
     profile: Profile,
     /// Partitions that this node is primary of by the map and does not answer for: they are about to be another node's.
     given_up: Mutex<BTreeSet<PartitionId>>,
+    /// Where this node's journal was when those who count for acknowledgements changed last.
+    counted_from: AtomicU64,
     /// Until when commands wait for this node to be followed.
     starts_until: Mutex<Option<Instant>>,
     /// Where commands go, as the map in force says.
@@ -70,6 +73,7 @@ impl ClusterHost {
             incarnation,
             profile,
             given_up: Mutex::default(),
+            counted_from: AtomicU64::new(0),
             starts_until: Mutex::new(None),
             routes: ArcSwap::default(),
             changes: watch::Sender::new(0),
@@ -163,9 +167,16 @@ impl ClusterHost {
     fn assignment(&self, map: &ClusterMap) -> Assignment {
         let counted =
             |place: &Place| -> Counted { Some(place.replicas.iter().map(NodeId::to_string).collect()) };
+        let given_up = self.given_up.lock().clone();
+        let part = |(id, place): (PartitionId, &Place)| match self.part(place) {
+            Part::Primary { .. } if given_up.contains(&id) => Part::Elsewhere,
+            part => part,
+        };
+        // While there is a member too many, a majority is one of them all.
+        let members = map.partitions.iter().map(|place| place.members().count()).max().unwrap_or(0);
         Assignment {
-            parts: map.partitions.iter().map(|place| self.part(place)).collect(),
-            copies: map.copies,
+            parts: (0..).map(PartitionId).zip(&map.partitions).map(part).collect(),
+            copies: map.copies.max(members as u16),
             counted: map.partitions.iter().map(counted).collect(),
         }
     }
@@ -199,7 +210,7 @@ impl ClusterHost {
         }
         // Replies that wait for nothing more are on their way; in the next term they would be uncertain.
         let end = Instant::now() + HELD_TIME_MAX;
-        while self.service.confirming.load(std::sync::atomic::Ordering::Acquire) > 0 && Instant::now() < end {
+        while self.service.confirming.load(Ordering::Acquire) > 0 && Instant::now() < end {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         Ok(())
@@ -242,7 +253,11 @@ impl Host for ClusterHost {
 
     fn in_step(&self) -> Vec<(NodeId, Vec<PartitionId>)> {
         let mut found: BTreeMap<NodeId, BTreeSet<PartitionId>> = BTreeMap::new();
+        let counted_from = self.counted_from.load(Ordering::Acquire);
         for (_, follower) in self.service.replication.followers() {
+            if follower.journaled < counted_from {
+                continue; // it may lack what others had acknowledged, who counted before and are about to go
+            }
             if let Ok(node) = follower.node.parse() {
                 found.entry(node).or_default().extend(follower.in_step);
             }
@@ -254,11 +269,12 @@ impl Host for ClusterHost {
         if map.partitions.len() != usize::from(self.service.store.partition_count()) {
             return; // it was not let in, or has no data to play a part with
         }
-        let assignment = self.assignment(map);
-        let is_primary = |id: &PartitionId| assignment.parts[usize::from(id.0)].is_primary();
+        let is_primary = |id: &PartitionId| map.place(*id).is_some_and(|place| self.part(place).is_primary());
         self.given_up.lock().retain(is_primary);
+        let assignment = self.assignment(map);
+        let before = self.service.replication.assignment();
+        let counts_others = (before.copies, &before.counted) != (assignment.copies, &assignment.counted);
         let becomes_primary = {
-            let before = self.service.replication.assignment();
             let mut parts = before.parts.iter().zip(&assignment.parts);
             parts.any(|(before, part)| part.is_primary() && before != part)
         };
@@ -267,9 +283,16 @@ impl Host for ClusterHost {
         }
         let service = Arc::clone(&self.service);
         // It waits for locks and for the disk.
-        let done = tokio::task::spawn_blocking(move || service.assign(assignment));
-        if let Err(error) = done.await {
-            tracing::error!("the parts of this node could not be changed: {error}");
+        let done = tokio::task::spawn_blocking(move || {
+            service.assign(assignment);
+            service.store.write_out().map(|()| service.store.written_position())
+        });
+        match done.await {
+            Ok(Ok(position)) if counts_others => self.counted_from.store(position, Ordering::Release),
+            Ok(Ok(_)) => {}
+            // Nobody is in step until it can be written.
+            Ok(Err(_)) => self.counted_from.store(u64::MAX, Ordering::Release),
+            Err(error) => tracing::error!("the parts of this node could not be changed: {error}"),
         }
         self.show_routes(map);
         self.service.replication.wake();
@@ -304,12 +327,11 @@ impl Host for ClusterHost {
     }
 
     fn take_back(&self, partitions: &[PartitionId]) {
-        for id in partitions {
-            let assignment = self.service.replication.assignment();
-            if assignment.parts[usize::from(id.0)].is_primary() {
-                self.service.store.set_primary(*id, true);
-            }
-            self.given_up.lock().remove(id);
+        self.given_up.lock().retain(|id| !partitions.contains(id));
+        if let Some(node) = self.node.get().and_then(Weak::upgrade) {
+            let assignment = self.assignment(&node.map());
+            // It waits for locks and maybe for the disk.
+            tokio::task::block_in_place(|| self.service.assign(assignment));
         }
         self.show_own_routes();
         self.service.replication.wake();

@@ -30,6 +30,9 @@ impl Service {
 
     /// Keeps the data in as many copies as the settings say.
     pub fn keep_copies(&self) {
+        if self.cluster.get().is_some() {
+            return; // the map says how many: a primary that counted otherwise than the leader would lose what it acknowledged
+        }
         let _one_after_the_other = self.assigning.lock();
         let present = self.replication.assignment();
         let copies = assignment_of(&self.settings(), self.store.partition_count()).copies;
