@@ -109,6 +109,8 @@ pub struct Partition {
     pub staged_databases: Vec<(Option<usize>, u32)>,
     /// Collections that this transaction made so far.
     pub uids_made: u32,
+    /// What is applied now changes how a value is stored, and not the value: nobody who watches it is told.
+    pub is_quiet: bool,
     /// Reusable space to build rows in.
     pub scratch: Vec<u8>,
     /// The generation that commits write into.
@@ -173,6 +175,7 @@ impl Partition {
             staged: _,
             staged_databases: _,
             uids_made: _,
+            is_quiet: _,
             scratch: _,
             generation: _,
             frozen: _,
@@ -385,7 +388,7 @@ impl Partition {
         if old_deadline != new_deadline {
             self.deadlines.replace(row.key(), old_deadline, new_deadline);
         }
-        if !self.watches.is_empty() {
+        if !self.watches.is_empty() && !self.is_quiet {
             // That an expired key is cleared away changes nothing for those who watch it; whoever saw it before looks anew.
             let is_clearance = new.is_none() && old_deadline.is_some_and(|at| at < clock::unix_ms());
             if !is_clearance {

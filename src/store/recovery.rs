@@ -260,6 +260,7 @@ pub fn empty_partition(id: PartitionId, databases: u16, tree: Tree) -> Partition
         staged: super::staged::StagedList::default(),
         staged_databases: Vec::new(),
         uids_made: 0,
+        is_quiet: false,
         scratch: Vec::new(),
         generation: 1,
         frozen: None,

@@ -440,6 +440,8 @@ pub struct Transaction<'s> {
     view: View<'s>,
     /// What keys (by table hash) begin with instead of a use now.
     accesses: Vec<(u64, u32)>,
+    /// Keys (by table hash) whose values stay what they are.
+    quiet: Vec<u64>,
     expired: u32,
 }
 
@@ -482,7 +484,7 @@ impl Drop for Transaction<'_> {
 impl<'s> Transaction<'s> {
     pub(super) fn new(view: View<'s>) -> Transaction<'s> {
         debug_assert!(view.guards.iter().all(|guard| guard.staged.is_empty()));
-        Transaction { view, accesses: Vec::new(), expired: 0 }
+        Transaction { view, accesses: Vec::new(), quiet: Vec::new(), expired: 0 }
     }
 
     /// Puts `payload` (its parts one after the other) at `key`. If the key held other items before, they are dropped.
@@ -687,6 +689,11 @@ impl<'s> Transaction<'s> {
         self.view.store.admit(bytes, grows)
     }
 
+    /// What this transaction changes of the key is how its value is stored, and not the value: nobody who watches it is told.
+    pub fn keep_quiet(&mut self, key: &Key) {
+        self.quiet.push(row::table_hash(key.name));
+    }
+
     /// Commits: one journal record, then every operation applied. Returns the journal position behind the record, which
     /// must be flushed before the outcome is told to anybody; 0 if nothing was changed.
     #[inline]
@@ -727,8 +734,10 @@ impl<'s> Transaction<'s> {
                     }
                     _ => access,
                 };
+                partition.is_quiet = self.quiet.contains(&hash);
                 partition.apply(operation, prior, access);
             }
+            partition.is_quiet = false;
             partition.staged_databases.clear();
             partition.staged = staged;
             store.note_bytes(partition);

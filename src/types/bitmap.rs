@@ -23,6 +23,9 @@ pub fn set(transaction: &mut Transaction, key: &Key, offset: u64, on: bool) -> R
     let new = if on { old | mask(offset) } else { old & !mask(offset) };
     let stays = |entry: &Entry| entry.encoding() >= Encoding::Raw as u8 && at < string::len(entry);
     if new != old || !before.as_ref().is_some_and(stays) {
+        if new == old && before.as_ref().is_some_and(|entry| at < string::len(entry)) {
+            transaction.keep_quiet(key); // as in Redis, which stores it otherwise and tells nobody
+        }
         string::write_at(transaction, key, before.as_ref(), at, &[new])?;
     }
     Ok(old & mask(offset) != 0)
@@ -401,12 +404,14 @@ fn run_in_row(
     let adds = |(operation, answer): (&FieldOperation, &Option<i64>)| {
         matches!(operation.action, Action::Add(_)) && answer.is_some()
     };
-    let stays = before.as_ref().is_some_and(|entry| {
-        entry.encoding() >= Encoding::Raw as u8
-            && entry.payload() == &bytes[..]
-            && !operations.iter().zip(&answers).any(adds)
-    });
+    let is_same = before
+        .as_ref()
+        .is_some_and(|entry| entry.payload() == &bytes[..] && !operations.iter().zip(&answers).any(adds));
+    let stays = is_same && before.as_ref().is_some_and(|entry| entry.encoding() >= Encoding::Raw as u8);
     if len_min > 0 && !stays {
+        if is_same {
+            transaction.keep_quiet(key);
+        }
         let expire_at = before.and_then(|entry| entry.expire_at());
         string::store_as(transaction, key, &bytes, expire_at, Encoding::Raw)?;
     }
