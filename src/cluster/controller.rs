@@ -275,7 +275,10 @@ impl Node {
         for (node, profile) in &view.live {
             let is_ours = profile.cluster.is_none_or(|cluster| Some(cluster) == map.cluster);
             let fits = profile.is_witness || usize::from(profile.partitions) == map.partitions.len();
-            if !is_ours || !fits || profile.address.port == 0 {
+            // A node that lost its data comes back under another name, at the address that gossip still remembers of the old one.
+            let is_gone = map.nodes.get(node).is_some_and(|member| member.address.port == 0)
+                && view.live.iter().any(|(other, it)| other != node && it.address == profile.address);
+            if !is_ours || !fits || is_gone || profile.address.port == 0 {
                 continue;
             }
             let is_leaving = map.nodes.get(node).is_some_and(|member| member.is_leaving);
@@ -333,7 +336,9 @@ impl Node {
         let lost_after = self.parts.settings.lost_after;
         let is_lost = |node: &&NodeId| {
             let silent = seen.get(node).is_none_or(|at| now.saturating_sub(*at) > lost_after);
-            !view.live.contains_key(node) && silent
+            // Another node is where it was: it will not come back.
+            let is_replaced = map.nodes.get(node).is_some_and(|member| member.address.port == 0);
+            is_replaced || (!view.live.contains_key(node) && silent)
         };
         map.nodes.keys().filter(is_lost).copied().collect()
     }

@@ -28,6 +28,8 @@ const HELD_TIME_MAX: Duration = Duration::from_millis(20);
 /// How long a new primary waits for a majority of its members to follow it before it answers. They do within some milliseconds if
 /// they are there; until then a write under `majority` would be refused for nothing.
 const FOLLOWERS_TIME_MAX: Duration = Duration::from_millis(250);
+/// The same where writes are to be on more than one node anyway.
+const MAJORITY_TIME_MAX: Duration = Duration::from_millis(1500);
 
 /// See the module.
 pub struct ClusterHost {
@@ -279,7 +281,9 @@ impl Host for ClusterHost {
             parts.any(|(before, part)| part.is_primary() && before != part)
         };
         if becomes_primary {
-            *self.starts_until.lock() = Some(Instant::now() + FOLLOWERS_TIME_MAX);
+            let has_concern = self.service.settings().has_concern();
+            let patience = if has_concern { MAJORITY_TIME_MAX } else { FOLLOWERS_TIME_MAX };
+            *self.starts_until.lock() = Some(Instant::now() + patience);
         }
         let service = Arc::clone(&self.service);
         // It waits for locks and for the disk.
