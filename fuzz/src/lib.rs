@@ -5,11 +5,13 @@
 //! it the stored corpora with every `cargo test`. So nothing here may need the fuzzer.
 
 pub mod arguments;
+pub mod bus;
 pub mod commands;
 pub mod configuration;
 pub mod dump;
 pub mod frame;
 pub mod glob;
+pub mod gossip;
 pub mod input;
 pub mod journal;
 pub mod links;
@@ -28,7 +30,7 @@ use std::time::{Duration, Instant};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them. Each has a binary and a corpus of its name.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 15] = [
     ("requests", requests::check),
     ("replies", replies::check),
     ("dump", dump::check),
@@ -42,6 +44,8 @@ pub const TARGETS: [Target; 13] = [
     ("commands", commands::check),
     ("links", links::check),
     ("lost", lost::check),
+    ("bus", bus::check),
+    ("gossip", gossip::check),
 ];
 
 /// No input may take longer, however slow the build.
