@@ -28,6 +28,8 @@ use tokio::sync::{Notify, watch};
 pub(super) const PATIENCE: Duration = Duration::from_millis(500);
 /// How long a handover that an operator has ordered may take.
 const TAKEOVER_TIME_MAX: Duration = Duration::from_secs(5);
+/// Until what was refused before a stop is tried again.
+const HANDOVER_RETRY_GAP: Duration = Duration::from_millis(50);
 
 /// Times and wishes of a node.
 #[derive(Clone, Debug)]
@@ -466,8 +468,30 @@ impl Node {
         _ = tokio::time::timeout(PATIENCE, maps.wait_for(is_another)).await;
     }
 
-    /// Gives everything away that this node is primary of, for a stop. Returns whether nothing is left.
+    /// Gives everything away that this node is primary of, for a stop. Returns whether nothing is left. What is refused is tried again as
+    /// long as somebody is there who could take it: a leader may just be chosen, a replica may just have come back. The caller says for how
+    /// long.
     pub async fn hand_over_all(self: &Arc<Self>) -> bool {
+        loop {
+            self.try_hand_over_all().await;
+            let (map, view) = (self.map(), self.view());
+            let left: Vec<PartitionId> =
+                map.primary_of(self.parts.me).filter(|id| self.is_primary_of(*id)).collect();
+            if left.is_empty() {
+                return true;
+            }
+            let has_live_replica = |id: &PartitionId| {
+                map.place(*id)
+                    .is_some_and(|place| place.replicas.iter().any(|node| view.live.contains_key(node)))
+            };
+            if self.has_given_up.load(Ordering::Acquire) || !left.iter().any(has_live_replica) {
+                return false;
+            }
+            tokio::time::sleep(HANDOVER_RETRY_GAP).await;
+        }
+    }
+
+    async fn try_hand_over_all(self: &Arc<Self>) {
         let map = self.map();
         let mut by_replica: BTreeMap<NodeId, Vec<PartitionId>> = BTreeMap::new();
         let in_step: BTreeMap<NodeId, Vec<PartitionId>> = self.parts.host.in_step().into_iter().collect();
@@ -487,9 +511,6 @@ impl Node {
                 }
             }
         }
-        let map = self.map();
-        let left = map.primary_of(self.parts.me).filter(|id| self.is_primary_of(*id)).count();
-        left == 0
     }
 
     /// Whether this node founds no cluster because another one is about to.

@@ -28,6 +28,8 @@ pub fn cluster(facts: &Facts, lines: &mut Lines) {
         "larder_cluster_without_primary",
         map.partitions.iter().filter(|it| it.primary.is_none()).count(),
     );
+    // Copies that do not count yet: nobody of them becomes primary.
+    lines.add("larder_cluster_learners", map.partitions.iter().map(|it| it.learners.len()).sum::<usize>());
     let lease_ms = node.lease().until().map_or(0, |until| until.saturating_sub(now).as_millis());
     lines.add("larder_cluster_lease_ms", lease_ms);
     lines.add("larder_cluster_parked_commands", facts.service.forwarding.parked.commands());
