@@ -37,9 +37,13 @@ pub enum Value {
 impl Client {
     /// Connects to a local port.
     pub fn try_connect(port: u16) -> io::Result<Client> {
-        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        Client::over(TcpStream::connect(("127.0.0.1", port))?, REPLY_WITHIN)
+    }
+
+    /// On this connection; a reply that takes longer than `patience` is an error.
+    pub fn over(stream: TcpStream, patience: Duration) -> io::Result<Client> {
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(REPLY_WITHIN))?;
+        stream.set_read_timeout(Some(patience))?;
         Ok(Client { stream: BufReader::new(stream), bytes: Vec::new() })
     }
 

@@ -253,10 +253,11 @@ impl Drop for Server {
 }
 
 /// Variables that mean something to the tests: to the server each `LARDER_` variable is a directive.
-const OURS: [&str; 9] = [
+const OURS: [&str; 10] = [
     "LARDER_DAMAGES",
     "LARDER_KILLS",
     "LARDER_LOSSES",
+    "LARDER_ROUNDS",
     "LARDER_SEED",
     "LARDER_SECONDS",
     "LARDER_KEEP_GOING",
