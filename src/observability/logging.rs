@@ -61,7 +61,8 @@ pub fn set_level(level: &str) {
 }
 
 /// Lines of ours from `level` on, those of libraries only if they are warnings. The library of the consensus warns of every
-/// heartbeat that a dead node does not answer; what matters of it, the control plane says itself.
+/// heartbeat that a dead node does not answer; what matters of it, the control plane says itself. That of the gossip warns of every
+/// datagram that is none of its own, which anybody may send.
 fn filter_of(level: &str) -> Targets {
     let ours = match level {
         "debug" | "verbose" => LevelFilter::DEBUG,
@@ -69,8 +70,8 @@ fn filter_of(level: &str) -> Targets {
         "nothing" => LevelFilter::OFF,
         _ => LevelFilter::INFO,
     };
-    let quiet = ("openraft", LevelFilter::OFF);
-    Targets::new().with_target("larder", ours).with_targets([quiet]).with_default(ours.min(LevelFilter::WARN))
+    let quiet = [("openraft", LevelFilter::OFF), ("chitchat", ours.min(LevelFilter::ERROR))];
+    Targets::new().with_target("larder", ours).with_targets(quiet).with_default(ours.min(LevelFilter::WARN))
 }
 
 fn writer_to(file: &Path) -> io::Result<BoxMakeWriter> {
