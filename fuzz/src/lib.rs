@@ -8,6 +8,7 @@ pub mod arguments;
 pub mod bus;
 pub mod commands;
 pub mod configuration;
+pub mod consensus;
 pub mod dump;
 pub mod frame;
 pub mod glob;
@@ -30,7 +31,7 @@ use std::time::{Duration, Instant};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them. Each has a binary and a corpus of its name.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 16] = [
     ("requests", requests::check),
     ("replies", replies::check),
     ("dump", dump::check),
@@ -46,6 +47,7 @@ pub const TARGETS: [Target; 15] = [
     ("lost", lost::check),
     ("bus", bus::check),
     ("gossip", gossip::check),
+    ("consensus", consensus::check),
 ];
 
 /// No input may take longer, however slow the build.

@@ -316,7 +316,7 @@ impl ClusterMap {
             let from = place.primary.replace(to);
             place.incarnation = incarnation;
             // A history that was further than the map knows is not fallen behind of.
-            place.epoch = Epoch(place.epoch.max(position.0).0 + 1);
+            place.epoch = Epoch(place.epoch.max(position.0).0.saturating_add(1));
             place.replicas.retain(|replica| *replica != to);
             place.learners.retain(|learner| *learner != to);
             if let Some(from) = from.filter(|from| *from != to) {
@@ -331,9 +331,9 @@ impl ClusterMap {
                 epoch: place.epoch,
                 lsn: 0,
             });
-            failover.partitions += 1;
+            failover.partitions = failover.partitions.saturating_add(1);
             failover.epoch = failover.epoch.max(place.epoch);
-            failover.lsn += position.1.0;
+            failover.lsn = failover.lsn.saturating_add(position.1.0);
         }
         let changed = !done.is_empty();
         self.failovers.extend(done.into_values());

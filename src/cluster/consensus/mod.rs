@@ -12,7 +12,7 @@ pub mod shelf;
 mod tests;
 mod types;
 mod voters;
-mod wire;
+pub mod wire;
 
 pub use network::Find;
 

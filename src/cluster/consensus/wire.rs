@@ -10,6 +10,7 @@ use super::log::{decode, encode};
 use super::machine::Snapshot;
 use super::types::{Entry, LogId, Membership, StoredMembership, Types, Vote};
 use crate::base::ids::NodeId;
+use crate::cluster::map::Command;
 use openraft::EntryPayload;
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
@@ -79,6 +80,18 @@ pub fn answer(bytes: &[u8]) -> Option<Answer> {
         Answer::Snapshot(response) => is_vote(&response.vote),
     };
     is_sound.then_some(answer)
+}
+
+/// The commands that a request brings, for who looks at what they would do.
+pub fn commands(request: &Request) -> impl Iterator<Item = &Command> {
+    let entries = match request {
+        Request::Append(append) => &append.entries[..],
+        Request::Vote(_) | Request::Snapshot { .. } => &[],
+    };
+    entries.iter().filter_map(|entry| match &entry.payload {
+        EntryPayload::Normal(command) => Some(command),
+        EntryPayload::Blank | EntryPayload::Membership(_) => None,
+    })
 }
 
 fn message<T: for<'a> Deserialize<'a>>(bytes: &[u8]) -> Option<T> {
