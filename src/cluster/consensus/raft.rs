@@ -58,6 +58,9 @@ pub struct Timing {
 }
 
 impl Default for Timing {
+    /// With these the next decision comes 0.6 s after the death of a leader (p50; see docs/control-plane.md); with twice as much after
+    /// 1.2 s, which is all the time that a failover may take. A follower waits for 450 ms at least: whoever is silent for that long
+    /// has a disk or a machine that stands still, and is better replaced.
     fn default() -> Timing {
         let ms = Duration::from_millis;
         Timing { heartbeat: ms(50), election: (ms(150), ms(300)), patience: Duration::from_secs(3) }
@@ -283,12 +286,20 @@ impl Inner {
         let mut all = running.core.metrics();
         let mut leadership = running.leadership.clone();
         let mut rests_until = running.rests_until;
+        let mut is_silent = false;
         loop {
             let is_running = all.borrow_and_update().running_state.is_ok();
             let leading = leading(&server.borrow_and_update(), *leadership.borrow_and_update(), is_running);
             self.tell(leading);
             if !is_running {
                 return;
+            }
+            if is_out_of_place(&server.borrow()) {
+                running.core.runtime_config().heartbeat(false);
+                is_silent = true;
+            } else if is_silent {
+                running.core.runtime_config().heartbeat(true);
+                is_silent = false;
             }
             tokio::select! {
                 biased;
@@ -376,6 +387,13 @@ async fn until(moment: Option<Instant>) {
         Some(moment) => tokio::time::sleep_until(moment).await,
         None => std::future::pending().await,
     }
+}
+
+/// Whether this node leads and is no voter. The library would let it lead for ever; without its heartbeats the voters elect one of
+/// theirs.
+fn is_out_of_place(server: &RaftServerMetrics<NodeId, Address>) -> bool {
+    let mut voters = server.membership_config.voter_ids();
+    server.state == ServerState::Leader && voters.all(|voter| voter != server.id)
 }
 
 /// Who leads, by what the library says and what was applied.

@@ -39,9 +39,10 @@ fn next(
 ) -> Option<Step> {
     let change = |change| Some(Step::Change(change));
     let voting: BTreeSet<NodeId> = now.voter_ids().collect();
-    if now.get_joint_config().len() > 1 {
-        // A leader died between the two halves of a change: the second half.
-        return change(Change::AddVoterIds(BTreeSet::new()));
+    if let [_, .., after] = &now.get_joint_config()[..] {
+        // A leader died between the two halves of a change: the second half, unless it is this node that it votes out.
+        let is_out = !after.contains(&this);
+        return if is_out { Some(Step::Abdicate) } else { change(Change::AddVoterIds(BTreeSet::new())) };
     }
     let wanted = || voters.iter().chain(learners);
     if let Some((node, address)) = wanted().find(|(node, _)| now.get_node(node).is_none()) {
@@ -160,5 +161,47 @@ fn failed(error: RaftError<NodeId, ClientWriteError<NodeId, Address>>) -> Contro
             ControlError::Failed(error.to_string())
         }
         error => ControlError::Unknown(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(numbers: &[u8]) -> BTreeMap<NodeId, Address> {
+        numbers.iter().map(|number| (NodeId([*number; 20]), Address::default())).collect()
+    }
+
+    fn set(numbers: &[u8]) -> BTreeSet<NodeId> {
+        addresses(numbers).into_keys().collect()
+    }
+
+    /// What node 1 does, when these vote (by configuration) and these are known at all.
+    fn step(configs: &[&[u8]], known: &[u8], voters: &[u8], learners: &[u8]) -> Option<Step> {
+        let configs = configs.iter().map(|config| set(config)).collect();
+        let now = Membership::new(configs, addresses(known));
+        next(&now, &addresses(voters), &addresses(learners), NodeId([1; 20]))
+    }
+
+    #[test]
+    fn one_step_follows_another() {
+        let is = |step: Option<Step>, expected: Change| matches!(step, Some(Step::Change(change)) if change == expected);
+        assert!(is(step(&[&[1]], &[1], &[1, 2], &[3]), Change::AddNodes(addresses(&[2]))));
+        assert!(is(step(&[&[1]], &[1, 2], &[1, 2], &[3]), Change::AddNodes(addresses(&[3]))));
+        assert!(is(step(&[&[1]], &[1, 2, 3], &[1, 2], &[3]), Change::AddVoterIds(set(&[2]))));
+        assert!(step(&[&[1, 2]], &[1, 2, 3], &[1, 2], &[3]).is_none());
+        assert!(is(step(&[&[1, 2, 3]], &[1, 2, 3], &[1], &[2]), Change::RemoveVoters(set(&[2]))));
+        assert!(is(step(&[&[1]], &[1, 2, 3], &[1], &[2]), Change::RemoveNodes(set(&[3]))));
+    }
+
+    #[test]
+    fn a_leader_never_votes_itself_out() {
+        assert!(matches!(step(&[&[1, 2]], &[1, 2], &[2], &[1]), Some(Step::Abdicate)));
+        let first = step(&[&[1, 2, 3]], &[1, 2, 3], &[2], &[]);
+        assert!(matches!(first, Some(Step::Change(Change::RemoveVoters(nodes))) if nodes == set(&[3])));
+        // Another leader has begun to vote it out (found by simulation).
+        assert!(matches!(step(&[&[1, 2, 3], &[2, 3]], &[1, 2, 3], &[1, 2, 3], &[]), Some(Step::Abdicate)));
+        let half = step(&[&[1, 2, 3], &[1, 2]], &[1, 2, 3], &[1, 2], &[3]);
+        assert!(matches!(half, Some(Step::Change(Change::AddVoterIds(nodes))) if nodes.is_empty()));
     }
 }

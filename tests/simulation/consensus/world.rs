@@ -8,7 +8,7 @@ use crate::consensus::node::{self, Machine, Shared};
 use crate::consensus::scenario::{Plant, Scenario};
 use crate::consensus::witness::{Event, Invariant, Seen, Violation, Witness};
 use larder::cluster::consensus::ControlPlane;
-use larder::cluster::consensus::raft::Raft;
+use larder::cluster::consensus::raft::{Raft, Timing};
 use larder::cluster::map::ClusterMap;
 use parking_lot::Mutex;
 use rand::prelude::*;
@@ -34,7 +34,7 @@ pub struct Outcome {
     pub counts: BTreeMap<String, u64>,
     /// Virtual milliseconds.
     pub virtual_ms: u64,
-    /// From the death of a leader to the next decision, when nothing else was wrong meanwhile.
+    /// From the death of a leader to the next decision, when nothing else was wrong meanwhile, with the usual timing.
     pub gaps_ms: Vec<u64>,
 }
 
@@ -48,7 +48,11 @@ pub fn run(seed: u64, plant: Plant) -> Outcome {
         violation: witness.violation(),
         counts: witness.counts(),
         virtual_ms: world.now_ms,
-        gaps_ms: world.gaps_ms,
+        gaps_ms: if world.scenario.timing.heartbeat == Timing::default().heartbeat {
+            world.gaps_ms
+        } else {
+            vec![]
+        },
     }
 }
 
