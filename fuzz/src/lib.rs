@@ -10,6 +10,7 @@ pub mod commands;
 pub mod configuration;
 pub mod consensus;
 pub mod dump;
+pub mod forwarded;
 pub mod frame;
 pub mod glob;
 pub mod gossip;
@@ -31,7 +32,7 @@ use std::time::{Duration, Instant};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them. Each has a binary and a corpus of its name.
-pub const TARGETS: [Target; 16] = [
+pub const TARGETS: [Target; 17] = [
     ("requests", requests::check),
     ("replies", replies::check),
     ("dump", dump::check),
@@ -48,6 +49,7 @@ pub const TARGETS: [Target; 16] = [
     ("bus", bus::check),
     ("gossip", gossip::check),
     ("consensus", consensus::check),
+    ("forwarded", forwarded::check),
 ];
 
 /// No input may take longer, however slow the build.

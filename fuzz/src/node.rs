@@ -74,7 +74,9 @@ impl Node {
                     self.service.pause.end();
                     continue;
                 }
-                Verdict::Away(_) | Verdict::Later => unreachable!("there are no other nodes"),
+                Verdict::Away(_) | Verdict::Split(_) | Verdict::Later => {
+                    unreachable!("there are no other nodes")
+                }
             };
             encode(&reply, self.session.version, &mut out);
             self.session.publish();

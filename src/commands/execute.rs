@@ -107,7 +107,7 @@ fn run(
     let mut holds = Holds::default();
     match command.handler {
         Handler::Read(handler) => {
-            let partitions = partitions_of(command, &request.args, store);
+            let partitions = limited(command, request, session);
             let outcome = until_fetched(store, |waits| {
                 let mut view = store.view(&partitions, request.now);
                 if waits {
@@ -124,7 +124,7 @@ fn run(
             outcome
         }
         Handler::Write(handler) => {
-            let partitions = partitions_of(command, &request.args, store);
+            let partitions = limited(command, request, session);
             let mut position = 0;
             let concern = session.concern(request.settings, request.database);
             let outcome = until_fetched(store, |waits| {
@@ -275,6 +275,15 @@ fn storage_error(failure: &Interrupt) -> ErrorReply {
 pub fn find_again(args: Args<'_>) -> &'static Entry {
     let base = table::entry(args.at(0)).expect("the same words were found in the same table before");
     args.get(1).and_then(|word| base.subcommand(word)).unwrap_or(base)
+}
+
+/// The partitions that a command runs on.
+#[inline]
+fn limited(command: &Command, request: &Request, session: &Session) -> PartitionSet {
+    match &session.only {
+        None => partitions_of(command, &request.args, &request.service.store),
+        Some(only) => only.clone(),
+    }
 }
 
 /// The partitions that hold the keys of a command.

@@ -35,7 +35,7 @@ mod persistence;
 mod ranges;
 pub mod record;
 mod replication;
-mod scan;
+pub mod scan;
 mod script;
 mod sentinel;
 pub mod serve;

@@ -107,13 +107,14 @@ pub fn parse_cursor(word: &[u8]) -> Option<u64> {
 }
 
 /// Where the scan with this cursor goes on; `None` if that is behind all keys.
-fn position_of(cursor: u64) -> Option<ScanPosition> {
+pub fn position_of(cursor: u64) -> Option<ScanPosition> {
     let position = cursor.saturating_sub(1);
     let slot = u16::try_from(position >> 32).ok().filter(|&slot| slot < SLOTS)?;
     Some((Slot(slot), position as u32))
 }
 
-fn cursor_at((slot, position): ScanPosition) -> u64 {
+/// The cursor of a scan that goes on there.
+pub fn cursor_at((slot, position): ScanPosition) -> u64 {
     (u64::from(slot.0) << 32 | u64::from(position)) + 1
 }
 

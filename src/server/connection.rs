@@ -16,6 +16,7 @@ use super::buffers;
 use super::confirmation::{HeldReply, Release};
 use super::dispatch::{Turn, Verdict, dispatch};
 use super::forward::{Collected, Errand, Return, forget_watches};
+use super::split::Merge;
 use super::stream::Stream;
 use crate::base::clock;
 use crate::config::Settings;
@@ -125,6 +126,8 @@ pub struct Connection<S> {
     pub(super) copies: Option<CopiesWanted>,
     /// Commands of this turn that are for another node.
     pub(super) collected: Collected,
+    /// What makes one reply of those to the parts of a command, while that is under way, and those that have come.
+    pub(super) parts: Option<(Merge, Vec<Vec<u8>>)>,
     /// What was sent to other nodes and is not done: commands wait for it.
     pub(super) errand: Option<Errand>,
     /// The client sends nothing more, and has commands at other nodes whose replies it may still wait for.
@@ -149,6 +152,7 @@ impl<S: Stream> Connection<S> {
             ticket: None,
             copies: None,
             collected: Collected::default(),
+            parts: None,
             errand: None,
             is_half_closed: false,
         }
@@ -456,6 +460,11 @@ impl<S: Stream> Connection<S> {
                             if !self.collect(*away) {
                                 break;
                             }
+                        }
+                        Verdict::Split(split) => {
+                            used += len;
+                            self.collect_split(*split);
+                            break;
                         }
                         Verdict::Later => break,
                     }

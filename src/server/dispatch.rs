@@ -6,6 +6,7 @@
 
 use super::names;
 use super::route::{self, Away, Place, place};
+use super::split::{Split, split};
 use crate::base::clock;
 use crate::commands::execute::{Answer, disk_refusal, execute, partitions_of};
 use crate::commands::table::{self, Entry};
@@ -71,6 +72,8 @@ pub enum Verdict {
     },
     /// It is for another node, or for whoever becomes primary of what it needs.
     Away(Box<Away>),
+    /// It is for several nodes.
+    Split(Box<Split>),
     /// It must wait until those that are collected are done, and then be dispatched again.
     Later,
 }
@@ -130,6 +133,7 @@ pub fn dispatch(turn: Turn, session: &mut Session, args: Args) -> Verdict {
         Place::Queue => subscriber_only(session, &call),
         Place::Elsewhere(route, needs) => return send_away(turn, session, &call, route, needs),
         Place::Refused(refusal) => Err(refusal),
+        Place::Split => return send_apart(turn, session, &call),
         Place::Answered(reply) => return answered(turn, session, &call, reply),
     };
     if let Err(refusal) = outcome {
@@ -165,6 +169,19 @@ fn send_away(turn: Turn, session: &mut Session, call: &Call, route: Route, needs
         return Verdict::Postponed { until_ms };
     }
     Verdict::Away(Box::new(route::away(turn, session, call, route, needs)))
+}
+
+/// The verdict on a command that is for several nodes.
+#[cold]
+fn send_apart(turn: Turn, session: &mut Session, call: &Call) -> Verdict {
+    if let Err(refusal) = subscriber_only(session, call) {
+        return Verdict::Done(refused(turn, session, Some(call), refusal));
+    }
+    if let Some(until_ms) = paused(turn, session, call) {
+        return Verdict::Postponed { until_ms };
+    }
+    let way = turn.service.forwarding.get().expect("it was found that there are several nodes");
+    Verdict::Split(Box::new(split(turn, session, call, &**way)))
 }
 
 /// The verdict on a command whose reply is known before it has run. EXEC ends its transaction with it.

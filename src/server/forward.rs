@@ -9,13 +9,15 @@ use super::connection::Connection;
 use super::dispatch::Turn;
 use super::route::{Away, CROSS_SLOT, Ending};
 use super::serving;
+use super::split::Split;
 use super::stream::Stream;
 use crate::base::clock;
 use crate::base::ids::NodeId;
 use crate::cluster::bus::CallError;
 use crate::commands::{Request, transactions};
+use crate::config::Settings;
 use crate::protocol::args::Args;
-use crate::protocol::encode::Version;
+use crate::protocol::encode::{self, Version};
 use crate::protocol::error::ErrorReply;
 use crate::protocol::reply::Reply;
 use crate::session::forwarding::message::{
@@ -109,6 +111,13 @@ impl<S: Stream> Connection<S> {
         !is_alone && self.collected.commands.len() < UNITS_MAX && self.collected.bytes < COLLECTED_BYTES_MAX
     }
 
+    /// Takes in the parts of a command, with which nothing else goes.
+    pub(super) fn collect_split(&mut self, split: Split) {
+        self.parts = Some((split.merge, Vec::new()));
+        self.collected.commands = split.parts;
+        self.collected.bytes = 0;
+    }
+
     /// Sends what was collected.
     pub(super) fn send_collected(&mut self) {
         if !self.session.watched.forgotten.is_empty() {
@@ -160,6 +169,46 @@ impl<S: Stream> Connection<S> {
         if self.output.capacity() == 0 {
             self.output = super::buffers::take();
         }
+        if self.parts.is_some() {
+            self.settle_parts(settled, left.is_empty());
+        } else {
+            self.settle_each(settled, &service, &settings);
+        }
+        if !left.is_empty() {
+            self.send(caller, left);
+        }
+        self.session.publish();
+    }
+
+    /// Takes in replies to parts of a command; those to all of them make one.
+    fn settle_parts(&mut self, settled: Vec<Settled>, is_all: bool) {
+        let Some((merge, mut replies)) = self.parts.take() else { return };
+        for Settled { ending, .. } in settled {
+            replies.push(match ending {
+                Ending::Error(error) => {
+                    let mut bytes = Vec::new();
+                    encode::encode(&Reply::Error(error), self.session.version, &mut bytes);
+                    bytes
+                }
+                Ending::Answer(_, Answer { outcome: Outcome::TooLong, .. }) => {
+                    self.session.closing = Some(Closing::Now);
+                    Vec::new()
+                }
+                Ending::Answer(node, answer) => {
+                    self.note_written(node, answer.position);
+                    answer.reply
+                }
+            });
+        }
+        if !is_all {
+            self.parts = Some((merge, replies));
+        } else if self.is_told() {
+            self.output.extend_from_slice(&merge.replies(&replies, self.session.version));
+        }
+    }
+
+    /// Answers commands that are done.
+    fn settle_each(&mut self, settled: Vec<Settled>, service: &Arc<Service>, settings: &Settings) {
         for Settled { unit, ending } in settled {
             if self.session.closing == Some(Closing::Now) {
                 return;
@@ -174,7 +223,7 @@ impl<S: Stream> Connection<S> {
                 }
                 Ending::Answer(node, Answer { outcome: Outcome::Items(lens), reply, position }) => {
                     self.note_written(node, position);
-                    let turn = Turn { service: &service, settings: &settings, now_ms: clock::unix_ms() };
+                    let turn = Turn { service, settings, now_ms: clock::unix_ms() };
                     let answer = self.merge(turn, &unit, &lens, &reply);
                     if self.is_told() {
                         self.output.extend_from_slice(&answer);
@@ -190,12 +239,8 @@ impl<S: Stream> Connection<S> {
                     }
                 }
             }
-            self.close_if_over_limit(&settings);
+            self.close_if_over_limit(settings);
         }
-        if !left.is_empty() {
-            self.send(caller, left);
-        }
-        self.session.publish();
     }
 
     /// That node has made a change: what WAIT asks about.

@@ -91,6 +91,8 @@ impl Mesh {
         }
         mesh.world.lock().primaries = vec![None; usize::from(PARTITIONS)];
         mesh.promote(Some(0));
+        // Nodes remember since before the first request is sent, by more than their clocks may differ over what a test takes.
+        std::thread::sleep(Duration::from_millis(10));
         mesh
     }
 
@@ -118,7 +120,6 @@ impl Mesh {
     }
 
     /// Makes these nodes primaries of the partitions, by number.
-    #[expect(dead_code, reason = "for what several primaries do, which comes next")]
     pub(super) fn spread(&self, primaries: &[usize]) {
         for (number, service) in self.world.lock().nodes.clone().iter().enumerate() {
             for (id, primary) in primaries.iter().enumerate() {
@@ -484,7 +485,7 @@ async fn keys_are_watched_where_they_are_changed() {
     far.expect("-EXECABORT Transaction discarded because of previous errors.|+OK|").await;
     assert_eq!(mesh.service(0).forwarding.watches.len(), 1);
     drop(far);
-    while mesh.service(0).forwarding.watches.len() > 0 {
+    while !mesh.service(0).forwarding.watches.is_empty() {
         tokio::task::yield_now().await;
     }
 }
@@ -675,6 +676,7 @@ fn unit(id: u128, words: &[u8], again: Again) -> Request {
         waited_ms: 0,
         again,
         commands: vec![Queued::of_words(&bytes, &lens)],
+        only: Vec::new(),
     };
     Request { deadline_ms: 1000, caller: Caller::default(), units: vec![unit] }
 }
@@ -708,4 +710,72 @@ async fn what_is_not_known_is_carried_out_only_if_that_is_certain() {
     assert_eq!(run(1, b"INCR key", Again::Ask).await.outcome, Outcome::NotHere);
     mesh.promote(Some(0));
     assert_eq!(run(1, b"INCR key", Again::Ask).await.reply, b":1\r\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn commands_on_data_of_several_nodes_are_taken_apart() {
+    let mesh = Mesh::new(3, &[]);
+    mesh.spread(&[0, 1, 1, 0]);
+    for (number, version) in [(0, 2), (1, 2), (2, 2), (2, 3)] {
+        let mut client = mesh.client(number);
+        client.send(&format!("HELLO {version}|CLIENT SETNAME n|ECHO greeted|")).await;
+        while client.line().await != "greeted" {}
+        client
+            .send("FLUSHALL|MSET a 1 b 2 c 3 d 4 e 5 f 6|MGET f x a b c f|EXISTS a b c x a|TOUCH a d|DBSIZE|")
+            .await;
+        let null = if version == 3 { "_" } else { "$-1" };
+        client.expect(&format!("+OK|+OK|*6|$1|6|{null}|$1|1|$1|2|$1|3|$1|6|:4|:2|:6|")).await;
+        client.send("DEL a x b|UNLINK c d|DBSIZE|SET a 9|MSET a 1 b|MSETNX a 1 b 2 c 3|").await;
+        client.expect(":2|:2|:2|+OK|-ERR wrong number of arguments for 'mset' command|").await;
+        client.expect("-CROSSSLOT Keys in request don't hash to the same slot|").await;
+        client.send("MULTI|MGET a b c d|EXEC|MULTI|GET a|GET b|GET c|EXEC|").await;
+        client.expect("+OK|-CROSSSLOT Keys in request don't hash to the same slot|").await;
+        client
+            .expect(
+                "-EXECABORT Transaction discarded because of previous errors.|+OK|+QUEUED|+QUEUED|+QUEUED|",
+            )
+            .await;
+        client
+            .expect("-EXECABORT Transaction discarded because of: CROSSSLOT Keys in request don't hash to the same slot|")
+            .await;
+        client.send("RANDOMKEY|FLUSHDB|DBSIZE|RANDOMKEY|SCAN x|").await;
+        assert_eq!(client.line().await, "$1");
+        client.line().await;
+        client.expect(&format!("+OK|:0|{null}|-ERR invalid cursor|")).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scan_goes_over_all_nodes_and_finds_each_key_once() {
+    let mesh = Mesh::new(3, &[]);
+    mesh.spread(&[0, 1, 2, 1]);
+    let mut client = mesh.client(2);
+    let mut wanted: Vec<String> = (0..100).map(|number| format!("key{number}")).collect();
+    for key in &wanted {
+        client.send(&format!("SET {key} 1|")).await;
+        client.expect("+OK|").await;
+    }
+    client.send("KEYS *|").await;
+    client.expect("*100|").await;
+    for _ in 0..200 {
+        client.line().await;
+    }
+    let (mut found, mut cursor) = (Vec::new(), "0".to_owned());
+    loop {
+        client.send(&format!("SCAN {cursor} COUNT 7|")).await;
+        client.expect("*2|").await;
+        client.line().await;
+        cursor = client.line().await;
+        let count: usize = client.line().await[1..].parse().expect("a number");
+        for _ in 0..count {
+            client.line().await;
+            found.push(client.line().await);
+        }
+        if cursor == "0" {
+            break;
+        }
+    }
+    found.sort();
+    wanted.sort();
+    assert_eq!(found, wanted);
 }

@@ -22,5 +22,6 @@ pub mod peer;
 mod route;
 pub mod runtime;
 pub mod serving;
+mod split;
 mod stream;
 pub mod sweep;

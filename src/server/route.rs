@@ -4,6 +4,7 @@
 //! the server runs here. A read may be answered from a copy if the settings or the connection say so.
 
 use super::dispatch::{Call, Turn, effective_flags};
+use super::split::{can_split, limit};
 use crate::base::ids::NodeId;
 use crate::commands::Handler;
 use crate::commands::execute::partitions_of;
@@ -34,6 +35,8 @@ pub enum Place {
     Elsewhere(Route, PartitionSet),
     /// Nowhere.
     Refused(ErrorReply),
+    /// At several nodes, a part at each.
+    Split,
     /// Nowhere: this is the reply.
     Answered(Reply),
 }
@@ -76,6 +79,9 @@ pub fn is_data(call: &Call) -> bool {
 /// The partitions that a command needs, EXEC those of all it runs.
 pub fn needs(turn: Turn, session: &Session, call: &Call) -> PartitionSet {
     let store = &turn.service.store;
+    if let Some(only) = &session.only {
+        return only.clone();
+    }
     match session.multi.as_ref().filter(|_| call.is_exec()) {
         Some(multi) => {
             transactions::partitions_of_queue(store, &multi.queue).union(needs_of_watch(session, store))
@@ -104,7 +110,8 @@ pub fn place(turn: Turn, session: &Session, call: &Call, way: &dyn Forwarding) -
         };
     }
     let needs = needs(turn, session, call);
-    let route = way.route(&needs);
+    let is_nothing = matches!(&needs, PartitionSet::Some(ids) if ids.is_empty());
+    let route = if is_nothing { Route::Here } else { way.route(&needs) };
     if is_exec && is_watch_lost(session, route) {
         return Place::Answered(Reply::NullArray);
     }
@@ -115,7 +122,12 @@ pub fn place(turn: Turn, session: &Session, call: &Call, way: &dyn Forwarding) -
         return Place::Here; // there is nothing to be found, but what is wrong with the words
     }
     if route == Route::Several {
-        return Place::Refused(CROSS_SLOT);
+        let is_alone = session.multi.is_none() && !session.is_forwarded;
+        return match call.base_name() {
+            _ if is_alone && can_split(call) => Place::Split,
+            "scan" if is_alone => Place::Here, // its cursor is behind everything, or none
+            _ => Place::Refused(CROSS_SLOT),
+        };
     }
     if session.multi.is_some() && !is_exec {
         return Place::Queue;
@@ -224,6 +236,7 @@ pub fn away(turn: Turn, session: &mut Session, call: &Call, route: Route, needs:
             waited_ms: 0,
             again: Again::No,
             commands,
+            only: Vec::new(),
         },
         needs,
         route,
@@ -244,4 +257,21 @@ fn watch_elsewhere(session: &mut Session, needs: &PartitionSet) -> Task {
     let elsewhere = session.watched.elsewhere.get_or_insert_with(fresh);
     elsewhere.needs = needs.clone();
     Task::Watch { id: elsewhere.id, is_first }
+}
+
+/// A part of a command that is taken apart.
+pub fn part(
+    turn: Turn,
+    session: &mut Session,
+    call: &Call,
+    route: Route,
+    words: Queued,
+    only: Vec<u16>,
+) -> Away {
+    let args = words.args();
+    let needs = limit(&only).unwrap_or_else(|| partitions_of(call.entry.command, &args, &turn.service.store));
+    let mut away = away(turn, session, call, route, needs);
+    away.unit.commands = vec![words];
+    away.unit.only = only;
+    away
 }

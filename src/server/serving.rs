@@ -7,6 +7,7 @@
 use super::confirmation::unconfirmed;
 use super::connection::{CLAIM_AGAIN_GAP, Connection, Woken};
 use super::dispatch::{Turn, Verdict, dispatch};
+use super::split::limit;
 use super::stream::Stream;
 use crate::base::clock;
 use crate::base::concern::WriteConcern;
@@ -19,6 +20,7 @@ use crate::protocol::args::Args;
 use crate::protocol::encode;
 use crate::protocol::error;
 use crate::protocol::reply::Reply;
+use crate::protocol::spec::flag;
 use crate::session::client::{Client, Letter, Peer};
 use crate::session::forwarding::message::{
     Again, Answer, Caller, Concern, End, Message, Moment, Outcome, Request, RequestId, Task, Unit, WatchId,
@@ -98,8 +100,13 @@ fn is_of_ours(unit: &Unit) -> bool {
     let mut commands = unit.commands.iter().filter_map(|queued| command_of(queued.args()));
     match unit.task {
         Task::Command => {
-            commands.all(|command| matches!(command.handler, Handler::Read(_) | Handler::Write(_)))
+            let may_be =
+                |command: &Command| unit.only.is_empty() || command.spec.flags.has(flag::ALL_PARTITIONS);
+            commands.all(|command| {
+                matches!(command.handler, Handler::Read(_) | Handler::Write(_)) && may_be(command)
+            })
         }
+        _ if !unit.only.is_empty() => false,
         Task::Transaction(_) => {
             commands.all(|command| !super::dispatch::is_run_inside_multi(command.spec.name))
         }
@@ -176,7 +183,7 @@ fn needs_of_change(store: &Store, unit: &Unit) -> Option<PartitionSet> {
             let command = command_of(words)?;
             let is_right = |arity: i32| words.len() >= arity.unsigned_abs() as usize;
             let is_change = matches!(command.handler, Handler::Write(_)) && is_right(command.spec.arity);
-            is_change.then(|| partitions_of(command, &words, store))
+            is_change.then(|| limit(&unit.only).unwrap_or_else(|| partitions_of(command, &words, store)))
         }
         Task::Transaction(_) => {
             let is_known = |queued: &Queued| {
@@ -252,6 +259,10 @@ impl Connection<Nobody> {
         session.last_write = 0;
         session.write_concern = None;
         session.answering = None;
+        session.only = limit(&unit.only);
+        if unit.only.iter().any(|id| *id >= self.service.store.partition_count()) {
+            return Err(Answer::without_reply(Outcome::NotHere));
+        }
         if u32::from(unit.database) >= self.service.settings().databases {
             self.answer(&Reply::Error(error::DB_OUT_OF_RANGE));
             let reply = std::mem::take(&mut self.output);
@@ -287,8 +298,8 @@ impl Connection<Nobody> {
             let outcome = match unit.again {
                 Again::No => return Ok(()),
                 Again::Since { moment, age_us } if moment.process == now.process => {
-                    // Clocks of two machines differ by far less than a hundredth.
-                    let sent_us = moment.at_us.checked_sub(age_us + age_us / 100 + 1);
+                    // Clocks of two machines differ by less than a thousandth: they are slewed by half of that at most.
+                    let sent_us = moment.at_us.checked_sub(age_us + age_us / 1000 + 1);
                     if sent_us.is_some_and(|sent_us| sent_us >= view.answers_since_us()) {
                         return Ok(());
                     }
@@ -422,7 +433,7 @@ impl Connection<Nobody> {
                     self.wait_for_pause(until_ms);
                     false
                 }
-                Verdict::Away(_) | Verdict::Later => return Outcome::NotHere,
+                Verdict::Away(_) | Verdict::Split(_) | Verdict::Later => return Outcome::NotHere,
             };
             service.forwarding.waiting.lock().insert(unit.id, Arc::clone(&self.session.client));
             let _waits = Waits { service: &service, id: unit.id };

@@ -14,6 +14,7 @@ use crate::base::concern::WriteConcern;
 use crate::base::ids::NodeId;
 use crate::config::Settings;
 use crate::protocol::encode::Version;
+use crate::store::PartitionSet;
 use std::sync::Arc;
 
 /// The user that every connection starts as.
@@ -108,6 +109,8 @@ pub struct Session {
     /// The request that the command that runs carries out for another node, and whether that is to be remembered even if it changes
     /// nothing: as long as others run behind it.
     pub answering: Option<(RequestId, bool)>,
+    /// The partitions that a command on all keys is limited to.
+    pub only: Option<PartitionSet>,
     /// It takes reads from copies (READONLY), where `replica-reads` leaves it the choice.
     pub reads_copies: bool,
     /// It has asked who has which slots, so it can be told to ask elsewhere (MOVED).
@@ -152,6 +155,7 @@ impl Session {
             collecting: None,
             is_forwarded: false,
             answering: None,
+            only: None,
             reads_copies: false,
             knows_slots: false,
             clock: 0,

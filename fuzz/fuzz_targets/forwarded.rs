@@ -1,0 +1,5 @@
+//! Target `forwarded`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| larder_fuzz::in_time(larder_fuzz::forwarded::check, data));
