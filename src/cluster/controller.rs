@@ -36,6 +36,7 @@ impl Node {
                 let still = |leading: &Leading| leading.is_me && leading.term == now.term;
                 let mut changes = leading.clone();
                 tokio::select! {
+                    biased;
                     _ = changes.wait_for(|leading| !still(leading)) => {}
                     () = self.rule(now.term) => {}
                 }
@@ -59,6 +60,7 @@ impl Node {
                 self.place().await;
             }
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(self.parts.settings.tick) => {}
                 () = self.news.notified() => {}
             }
@@ -112,8 +114,11 @@ impl Node {
             return Reply::Refused("it is not in this cluster".into());
         }
         if gave_up {
-            grants.release((node, incarnation), now);
-            self.news.notify_one();
+            // Not what was said on an older map and came late: since then this very process may have been promoted again.
+            if version == map.version {
+                grants.release((node, incarnation), now);
+                self.news.notify_one();
+            }
         } else if !grants.grant((node, incarnation), now) {
             return Reply::Refused("another node is about to take its place".into());
         }
@@ -195,10 +200,21 @@ impl Node {
         }
         let reason = if is_new { Reason::Founding } else { Reason::LeaseEnded };
         let (count, to) = (promotions.len(), promotions[0].to);
+        let promoted: Vec<Holder> = promotions.iter().map(|one| (one.to, one.incarnation)).collect();
         let command = Command::Promote { promotions, reason, at_ms: self.parts.host.unix_ms() };
         match self.decide(command).await {
-            Ok(_) => tracing::warn!("node {to} is primary of {count} partitions now ({})", reason.name()),
+            Ok(_) => {
+                tracing::warn!("node {to} is primary of {count} partitions now ({})", reason.name());
+                self.accept(&promoted);
+            }
             Err(error) => tracing::warn!("no new primary of {count} partitions: {error:?}"),
+        }
+    }
+
+    /// Who was promoted may have leases, whatever it has said of its time as a primary before.
+    fn accept(&self, promoted: &[Holder]) {
+        if let Some((_, grants)) = &mut *self.grants.lock() {
+            promoted.iter().for_each(|holder| grants.accept(*holder));
         }
     }
 

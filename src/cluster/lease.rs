@@ -88,7 +88,7 @@ pub struct Grants {
 impl Grants {
     /// Of a leader whose term began at `now`, for leases of this length.
     pub fn new(now: Duration, length: Duration) -> Grants {
-        let others_until = now + length + length / MARGIN;
+        let others_until = Grants::others_until(now, length);
         Grants {
             length,
             others_until,
@@ -97,6 +97,12 @@ impl Grants {
             refused: BTreeSet::new(),
             released: BTreeSet::new(),
         }
+    }
+
+    /// When no lease of a leader before can hold any more.
+    fn others_until(now: Duration, length: Duration) -> Duration {
+        fail::fail_point!("leader-forgets-old-leases", |_| now);
+        now + length + length / MARGIN
     }
 
     /// A process asks. Returns whether it gets a lease; to be called when the leader is sure to lead, right before it answers.

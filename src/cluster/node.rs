@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
@@ -139,8 +139,9 @@ pub struct Node {
     pub(super) news: Notify,
     /// Versions of the map that nodes have in force, as they said last.
     pub(super) versions: Mutex<BTreeMap<NodeId, u64>>,
-    /// What was given up could not be handed over, and nobody knows whether it was.
-    has_given_up: AtomicBool,
+    /// What was given up, in which epoch, when nobody knows whether it was handed over. As long as there is some, no lease counts: the
+    /// leader has been told that this process answers no more, and may not wait for it.
+    given_up: Mutex<BTreeMap<PartitionId, Epoch>>,
     /// To whom this node has promised not to found a cluster, and until when.
     promised: Mutex<Option<(NodeId, Duration)>>,
     handing_over: tokio::sync::Mutex<()>,
@@ -162,7 +163,7 @@ impl Node {
             hints: Mutex::default(),
             news: Notify::new(),
             versions: Mutex::default(),
-            has_given_up: AtomicBool::new(false),
+            given_up: Mutex::default(),
             promised: Mutex::new(None),
             handing_over: tokio::sync::Mutex::new(()),
             is_moving: AtomicBool::new(false),
@@ -297,15 +298,27 @@ impl Node {
             let map = maps.borrow_and_update().clone();
             if map.cluster.is_some() {
                 self.parts.host.put_in_force(&map).await;
-                let is_primary = map.partitions.iter().any(|place| place.primary == Some(self.parts.me));
-                if !is_primary {
-                    self.has_given_up.store(false, Ordering::Release);
-                }
                 self.in_force.send_replace(map.version);
+                self.forget_given_up(&map);
             }
             if maps.changed().await.is_err() {
                 return;
             }
+        }
+    }
+
+    /// Whether something was given up is known once another promotion was decided. It may be of this very process.
+    fn forget_given_up(&self, map: &ClusterMap) {
+        let is_open = |id: PartitionId, epoch: Epoch| {
+            map.place(id).is_some_and(|place| (place.primary, place.epoch) == (Some(self.parts.me), epoch))
+        };
+        let decided: Vec<PartitionId> = {
+            let given_up = self.given_up.lock();
+            given_up.iter().filter(|(id, epoch)| !is_open(**id, **epoch)).map(|(id, _)| *id).collect()
+        };
+        if !decided.is_empty() {
+            self.parts.host.take_back(&decided);
+            self.given_up.lock().retain(|id, _| !decided.contains(id));
         }
     }
 
@@ -338,20 +351,30 @@ impl Node {
             return;
         }
         let asked_at = (self.parts.clock)();
-        let gave_up = self.has_given_up.load(Ordering::Acquire);
-        let ask =
-            Ask::Renew { incarnation: self.parts.incarnation, version: *self.in_force.borrow(), gave_up };
+        // The version first: what it says of what was given up is then not older.
+        let version = *self.in_force.borrow();
+        let gave_up = !self.given_up.lock().is_empty();
+        let ask = Ask::Renew { incarnation: self.parts.incarnation, version, gave_up };
         let Ok(Reply::Granted { version, map }) = self.ask_leader(&ask).await else { return };
         map.iter().for_each(|map| self.learn_map(map));
         let mut in_force = self.in_force.subscribe();
         if in_force.wait_for(|now| *now >= version).await.is_ok() && !gave_up {
             let lease = &self.parts.lease;
             let had_ended = !lease.holds((self.parts.clock)());
-            lease.extend(asked_at, self.parts.settings.lease);
+            lease.extend(self.counts_from(asked_at), self.parts.settings.lease);
+            if !self.given_up.lock().is_empty() {
+                lease.bound(); // it was given up meanwhile
+            }
             if had_ended && lease.holds((self.parts.clock)()) {
                 self.parts.host.may_answer_again();
             }
         }
+    }
+
+    /// When a lease begins that was asked for then.
+    fn counts_from(&self, asked_at: Duration) -> Duration {
+        fail::fail_point!("lease-counts-from-the-answer", |_| (self.parts.clock)());
+        asked_at
     }
 
     /// Asks whoever leads.
@@ -449,7 +472,13 @@ impl Node {
             Err(CallError::NotSent(reason)) => reason,
             Ok(_) | Err(CallError::Unknown(_)) => {
                 // It may be decided, or may be yet. Others choose; this node among them.
-                self.has_given_up.store(true, Ordering::Release);
+                let epochs = partitions.iter().filter_map(|id| Some((*id, map.place(*id)?.epoch)));
+                self.given_up.lock().extend(epochs);
+                self.parts.lease.bound();
+                let map = self.map();
+                if *self.in_force.borrow() == map.version {
+                    self.forget_given_up(&map); // or else when the newest one is in force
+                }
                 return Err("whether it was decided is not known".into());
             }
         };
@@ -484,7 +513,7 @@ impl Node {
                 map.place(*id)
                     .is_some_and(|place| place.replicas.iter().any(|node| view.live.contains_key(node)))
             };
-            if self.has_given_up.load(Ordering::Acquire) || !left.iter().any(has_live_replica) {
+            if !self.given_up.lock().is_empty() || !left.iter().any(has_live_replica) {
                 return false;
             }
             tokio::time::sleep(HANDOVER_RETRY_GAP).await;

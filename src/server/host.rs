@@ -271,8 +271,12 @@ impl Host for ClusterHost {
         if map.partitions.len() != usize::from(self.service.store.partition_count()) {
             return; // it was not let in, or has no data to play a part with
         }
-        let is_primary = |id: &PartitionId| map.place(*id).is_some_and(|place| self.part(place).is_primary());
-        self.given_up.lock().retain(is_primary);
+        let primary_of: BTreeSet<PartitionId> = (0..)
+            .map(PartitionId)
+            .zip(&map.partitions)
+            .filter(|(_, place)| self.part(place).is_primary())
+            .map(|(id, _)| id)
+            .collect();
         let assignment = self.assignment(map);
         let before = self.service.replication.assignment();
         let counts_others = (before.copies, &before.counted) != (assignment.copies, &assignment.counted);
@@ -298,6 +302,8 @@ impl Host for ClusterHost {
             Ok(Err(_)) => self.counted_from.store(u64::MAX, Ordering::Release),
             Err(error) => tracing::error!("the parts of this node could not be changed: {error}"),
         }
+        // Not before: until its part is another one, what was given up would be answered for once more.
+        self.given_up.lock().retain(|id| primary_of.contains(id));
         self.show_routes(map);
         self.service.replication.wake();
         if becomes_primary && let Some(host) = self.this.upgrade() {
