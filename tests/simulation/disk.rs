@@ -3,6 +3,7 @@
 use larder::base::ids::{Lsn, PartitionId, Point};
 use larder::replication::wire::Offer;
 use larder::store::journal::{Place, visit_sections};
+use rand::prelude::*;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -109,6 +110,22 @@ impl Disk {
         self.appended = self.journal.back().map_or(self.oldest, |entry| entry.end);
         self.written = self.appended;
         self.synced = if power { self.appended } else { self.synced.min(self.appended) };
+    }
+
+    /// Takes what the end of the process, or of the power, takes with it. Returns how many bytes of what was written.
+    pub fn lose(&mut self, power: bool, random: &mut StdRng) -> u64 {
+        let before = self.written;
+        let end = if power {
+            let unsynced =
+                self.journal.iter().filter(|entry| entry.end > self.synced && entry.end <= self.written);
+            let ends: Vec<u64> = unsynced.map(|entry| entry.end).chain([self.synced]).collect();
+            self.arrivals.values_mut().for_each(|arrival| arrival.bytes.truncate(arrival.synced));
+            *ends.choose(random).expect("there is one")
+        } else {
+            self.written
+        };
+        self.cut(end, power);
+        before - self.written
     }
 
     /// Drops what stands before `position`.

@@ -5,6 +5,7 @@
 //! happened last (`LARDER_EVENTS` events); with that number alone it is run again. `LARDER_ONLY` names the one invariant to look at.
 
 mod client;
+mod cluster;
 mod consensus;
 mod control;
 mod data;

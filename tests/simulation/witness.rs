@@ -37,6 +37,12 @@ pub enum Event {
     Reported { node: usize, partition: PartitionId, common: Option<Lsn>, until: Point },
     /// The journal of a node no longer has what stands before this position.
     Dropped { node: usize, oldest: u64 },
+    /// A node of a cluster answers for a partition from now on, in this epoch.
+    Answers { node: usize, partition: PartitionId, epoch: u64 },
+    /// It does not any more.
+    Silent { node: usize, partition: PartitionId },
+    /// A node of a cluster has a map in force. The number stands for all that is in it; epochs are by partition.
+    InForce { node: usize, version: u64, digest: u64, epochs: Vec<u64> },
     /// A fault begins or ends.
     Fault(String),
 }
@@ -59,6 +65,9 @@ impl Event {
             Event::Reported { common: Some(_), .. } => "tails reported",
             Event::Reported { common: None, .. } => "unknown tails reported",
             Event::Dropped { .. } => "journal drops",
+            Event::Answers { .. } => "answering begun",
+            Event::Silent { .. } => "answering ended",
+            Event::InForce { .. } => "maps in force",
             Event::Fault(what) => what.split(':').next().unwrap_or_default(),
         }
     }

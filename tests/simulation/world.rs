@@ -307,26 +307,9 @@ impl World {
                 .for_each(|other| self.cut(node, other, Cut::Refused, ms));
         }
         self.sim.crash(host(node));
-        let lost_bytes = self.lose(&machine, power);
+        let lost_bytes = machine.disk.lock().lose(power, &mut self.random);
         self.shared.witness.tell(Event::Crashed { node, power, lost_bytes });
         self.plan(ms, Action::Start(node));
-    }
-
-    /// Takes from a disk what its process, or the power, takes with it.
-    fn lose(&mut self, machine: &Machine, power: bool) -> u64 {
-        let mut disk = machine.disk.lock();
-        let before = disk.written;
-        let end = if power {
-            let unsynced =
-                disk.journal.iter().filter(|entry| entry.end > disk.synced && entry.end <= disk.written);
-            let ends: Vec<u64> = unsynced.map(|entry| entry.end).chain([disk.synced]).collect();
-            disk.arrivals.values_mut().for_each(|arrival| arrival.bytes.truncate(arrival.synced));
-            *ends.choose(&mut self.random).expect("there is one")
-        } else {
-            disk.written
-        };
-        disk.cut(end, power);
-        before - disk.written
     }
 
     fn start(&mut self, node: usize) {
