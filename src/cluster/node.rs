@@ -131,6 +131,9 @@ pub struct Node {
     pub(super) map: watch::Sender<Arc<ClusterMap>>,
     /// The version that is in force here.
     in_force: watch::Sender<u64>,
+    /// Whether a leader has said to this process which map there is. What it has by itself may be outdated: by that it would follow
+    /// who is primary no more (simulation of the cluster, seed 230).
+    is_confirmed: watch::Sender<bool>,
     /// Leases that this node gives while it leads, and its term.
     pub(super) grants: Mutex<Option<(u64, Grants)>>,
     /// Nodes that a broken connection says are gone, and when it did.
@@ -159,6 +162,7 @@ impl Node {
             parts,
             map: watch::Sender::new(map),
             in_force: watch::Sender::new(0),
+            is_confirmed: watch::Sender::new(false),
             grants: Mutex::new(None),
             hints: Mutex::default(),
             news: Notify::new(),
@@ -293,6 +297,9 @@ impl Node {
     }
 
     async fn put_in_force(&self) {
+        if self.is_confirmed.subscribe().wait_for(|is_confirmed| *is_confirmed).await.is_err() {
+            return;
+        }
         let mut maps = self.map.subscribe();
         loop {
             let map = maps.borrow_and_update().clone();
@@ -357,6 +364,7 @@ impl Node {
         let ask = Ask::Renew { incarnation: self.parts.incarnation, version, gave_up };
         let Ok(Reply::Granted { version, map }) = self.ask_leader(&ask).await else { return };
         map.iter().for_each(|map| self.learn_map(map));
+        self.is_confirmed.send_replace(true);
         let mut in_force = self.in_force.subscribe();
         if in_force.wait_for(|now| *now >= version).await.is_ok() && !gave_up {
             let lease = &self.parts.lease;

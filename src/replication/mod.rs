@@ -21,7 +21,7 @@ pub mod wire;
 
 use crate::base::concern::WriteConcern;
 use crate::base::ids::PartitionId;
-use assignment::Assignment;
+use assignment::{Assignment, Part};
 use parking_lot::Mutex;
 use progress::{Follower, LinkId, Progress};
 use snapshots::Snapshots;
@@ -261,7 +261,7 @@ impl Replication {
         self.progress.lock().set_copies(assignment.copies, assignment.counted.clone());
         self.is_replica.store(!assignment.has_primary(), Ordering::Release);
         let before = self.assignment();
-        if before.parts != assignment.parts {
+        if !before.parts.iter().zip(&assignment.parts).all(|(before, part)| before.goes_on_as(part)) {
             self.term.fetch_add(1, Ordering::AcqRel);
             *self.upstream.lock() = Upstream::default(); // before links begin that tell more
         }
@@ -300,6 +300,13 @@ impl Replication {
     /// Whether what this node has found as a primary is still so, at this moment.
     pub fn may_answer(&self) -> bool {
         self.right.get().is_none_or(|may_answer| may_answer())
+    }
+
+    /// Whether others may follow a partition from here: where it was decided who counts, from its primary only. A replica may follow
+    /// another one where an operator wants it so.
+    pub fn serves(&self, partition: PartitionId) -> bool {
+        let (assignment, id) = (self.assignment.borrow(), usize::from(partition.0));
+        assignment.counted.is_empty() || assignment.parts.get(id).is_some_and(Part::is_primary)
     }
 
     /// Wakes those who wait for acknowledgements or for the right to answer.
@@ -413,6 +420,7 @@ impl Replication {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::ids::Epoch;
 
     #[test]
     fn a_replica_knows_how_old_its_data_may_be() {
@@ -437,6 +445,14 @@ mod tests {
         assert_eq!((replication.term(), replication.is_replica()), (0, false));
         replication.assign(Assignment::replica(1, 3, "a", 1));
         assert_eq!((replication.term(), replication.is_replica()), (1, true));
+        let primary = |epoch| Assignment {
+            parts: vec![Part::Primary { epoch: Some(Epoch(epoch)) }],
+            ..Assignment::primary(1, 3)
+        };
+        replication.assign(primary(5));
+        assert_eq!(replication.term(), 2);
+        replication.assign(primary(6));
+        assert_eq!(replication.term(), 2, "it is the same history");
     }
 
     #[test]

@@ -309,8 +309,13 @@ impl<W: AsyncWrite + Unpin> Sender<'_, W> {
     fn answer(&mut self, out: &mut Vec<u8>) -> Result<(), LinkError> {
         let (asked, questions) = {
             let mut feed = self.feed.lock();
-            // Whoever asks of a newer epoch than this node has waits until it has that one, from whom it follows itself, or never.
-            let is_there = |(id, _, epoch): &mut (_, _, _)| self.node.storage.point(*id).epoch >= *epoch;
+            // Whoever has more than this node waits until it has that, too, from whom it follows itself, or never.
+            let is_there = |(id, theirs, epoch): &mut (PartitionId, Point, Epoch)| {
+                let own = self.node.storage.point(*id);
+                let least = (*epoch, if theirs.epoch == *epoch { theirs.lsn } else { Lsn(0) });
+                let has_all = *epoch == Epoch(0) || (own.epoch, own.lsn) >= least;
+                has_all && self.node.replication.serves(*id)
+            };
             let asked: Vec<_> = feed.asked.extract_if(.., is_there).collect();
             (asked, std::mem::take(&mut feed.questions))
         };

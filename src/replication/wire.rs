@@ -81,7 +81,7 @@ pub enum Message {
     /// The link cannot be: why, in words.
     Refused(String),
     /// From a follower: it wants these partitions from these points on, once the other side's history is of this epoch or a newer
-    /// one: before that it may lack what the follower has.
+    /// one, and if it is the epoch of the point, at least as long: before that it lacks what the follower has. Epoch 0: at once.
     Follow(Vec<(PartitionId, Point, Epoch)>),
     /// To a follower: how it gets there.
     Plan(PartitionId, Plan),

@@ -171,7 +171,9 @@ impl Store {
         guard.dirty_since.get_or_insert((start, self.clock_s.load(Ordering::Relaxed)));
         (guard.lsn, guard.epoch) = (head.lsn, epoch);
         // Whether what was not confirmed yet ever will be was for another primary's history to say.
-        guard.guarded = [0; 3];
+        if !guard.is_primary {
+            guard.guarded = [0; 3];
+        }
         Ok(position)
     }
 

@@ -52,7 +52,15 @@ struct Follower {
 }
 
 impl Follower {
+    /// One that was told that its history is another one.
     async fn of(data: &Arc<Data>) -> Follower {
+        let mut follower = Follower::begin(data).await;
+        follower.ask(Epoch(3)).await;
+        assert_eq!(follower.hear().await.expect("a plan"), Message::Plan(PARTITION, Plan::OtherHistory));
+        follower
+    }
+
+    async fn begin(data: &Arc<Data>) -> Follower {
         let node = Node {
             storage: Arc::clone(data) as Arc<_>,
             replication: Arc::new(Replication::new(Assignment::primary(1, 1))),
@@ -69,8 +77,6 @@ impl Follower {
         let hello = Hello { version: VERSION, node: "follower".into(), partitions: 1, address };
         follower.say(Message::Hello(hello)).await;
         assert!(matches!(follower.hear().await, Ok(Message::Hello(_))));
-        follower.ask(Epoch(3)).await;
-        assert_eq!(follower.hear().await.expect("a plan"), Message::Plan(PARTITION, Plan::OtherHistory));
         follower
     }
 
@@ -125,6 +131,16 @@ async fn who_knows_of_a_newer_epoch_waits_until_it_is_there() {
     assert!(matches!(follower.hear().await, Ok(Message::Chain(..))), "of what was asked before");
     begin_epochs(&data.store, 7..8);
     assert_eq!(follower.hear().await.expect("a plan"), Message::Plan(PARTITION, Plan::OtherHistory));
+}
+
+#[tokio::test]
+async fn who_has_more_of_an_epoch_waits_until_it_is_there() {
+    let data = data();
+    begin_epochs(&data.store, 2..4); // two transactions, the last of epoch 3
+    let mut follower = Follower::begin(&data).await;
+    follower.ask(Epoch(3)).await;
+    follower.say(Message::AskChain(PARTITION, Lsn(1))).await;
+    assert!(follower.hear().await.is_err(), "nothing was planned: it stands at transaction 3 of epoch 3");
 }
 
 #[tokio::test]
