@@ -29,7 +29,7 @@ use world::Outcome;
 /// Seeds that are run without a word.
 const SEEDS: u64 = 50;
 /// A planted bug is found within so many seeds.
-const PLANTED_SEEDS: u64 = 60;
+const PLANTED_SEEDS: u64 = 150;
 /// Seeds run at a time.
 const THREADS: u64 = 2;
 
