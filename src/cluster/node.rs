@@ -24,6 +24,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
+/// How long to wait before an epoch that could not begin is tried again.
+const BEGIN_AGAIN: Duration = Duration::from_millis(100);
 /// How long a request of the control plane may take.
 pub(super) const PATIENCE: Duration = Duration::from_millis(500);
 /// How long a handover that an operator has ordered may take.
@@ -308,10 +310,29 @@ impl Node {
                 self.in_force.send_replace(map.version);
                 self.forget_given_up(&map);
             }
-            if maps.changed().await.is_err() {
-                return;
+            // A disk without room may not have taken the epoch that this node is to begin: it is tried until it does, or others are
+            // chosen.
+            let again = async {
+                match self.has_begun(&map) {
+                    true => std::future::pending().await,
+                    false => tokio::time::sleep(BEGIN_AGAIN).await,
+                }
+            };
+            tokio::select! {
+                biased;
+                changed = maps.changed() => if changed.is_err() { return },
+                () = again => {}
             }
         }
+    }
+
+    /// Whether the epochs of everything that this process is primary of have begun.
+    fn has_begun(&self, map: &ClusterMap) -> bool {
+        let positions = self.parts.host.positions();
+        (0..).map(PartitionId).zip(&map.partitions).all(|(id, place)| {
+            let is_own = (place.primary, place.incarnation) == (Some(self.parts.me), self.parts.incarnation);
+            !is_own || positions.get(usize::from(id.0)).is_some_and(|(epoch, _)| *epoch >= place.epoch)
+        })
     }
 
     /// Whether something was given up is known once another promotion was decided. It may be of this very process.
@@ -423,10 +444,17 @@ impl Node {
                 self.learn_map(&map);
                 Reply::Done
             }
-            Ask::HandOver { partitions, to } => match self.hand_over(&partitions, to).await {
-                Ok(()) => Reply::Done,
-                Err(reason) => Reply::Refused(reason),
-            },
+            Ask::HandOver { partitions, to } => {
+                // A task of its own: who asked may be gone before it has ended, and what was given up must be taken back if it stays
+                // (simulation of the cluster, seed 100605).
+                let this = Arc::clone(&self);
+                let done = tokio::spawn(async move { this.hand_over(&partitions, to).await });
+                match done.await {
+                    Ok(Ok(())) => Reply::Done,
+                    Ok(Err(reason)) => Reply::Refused(reason),
+                    Err(_) => Reply::Refused("this node stops".into()),
+                }
+            }
             Ask::Promote(promotions) => self.decide_handover(from, promotions).await,
             Ask::Promise => self.promise(from),
             Ask::SetLeaving(node, is_leaving) => self.set_leaving(node, is_leaving).await,
@@ -473,6 +501,7 @@ impl Node {
         let reason = match self.ask_leader(&Ask::Promote(promotions)).await {
             Ok(Reply::Done) => {
                 self.await_successor(partitions).await;
+                self.settle_given_up(partitions, &map);
                 return Ok(());
             }
             Ok(Reply::Refused(reason)) => reason,
@@ -492,6 +521,20 @@ impl Node {
         };
         self.parts.host.take_back(partitions);
         Err(reason)
+    }
+
+    /// Something else may have been decided a moment before, and then the handover changed nothing: this very process may be primary
+    /// again, in a later epoch (simulation of the cluster, seed 100605).
+    fn settle_given_up(&self, partitions: &[PartitionId], before: &ClusterMap) {
+        let epoch = |map: &ClusterMap, id: PartitionId| map.place(id).map(|place| place.epoch);
+        let now = self.map();
+        let stays = partitions.iter().copied().filter(|id| self.is_primary_of(*id));
+        let (again, open): (Vec<_>, Vec<_>) = stays.partition(|id| epoch(&now, *id) != epoch(before, *id));
+        if !again.is_empty() {
+            self.parts.host.take_back(&again);
+        }
+        let epochs = open.into_iter().filter_map(|id| Some((id, epoch(before, id)?)));
+        self.given_up.lock().extend(epochs); // the next map tells
     }
 
     /// What was decided is told to this node, too.

@@ -210,7 +210,16 @@ fn is_meant(row: &Parameter, name: &str, pattern: &[u8]) -> bool {
 
 /// Immutable parameters that may be set to what they are: Redis does not know them. Tools that write back all that they have read
 /// do so with these too.
-const RESTATABLE: &[&str] = &["partitions", "row-cache-size", "runtime-threads"];
+const RESTATABLE: &[&str] = &[
+    "bootstrap-expect",
+    "cluster-secret",
+    "cluster-seeds",
+    "partitions",
+    "row-cache-size",
+    "runtime-threads",
+    "witness",
+    "zone",
+];
 
 /// Index and shown name of each parameter, if all of them may be set.
 fn check_names(

@@ -96,6 +96,8 @@ impl ClusterHost {
         let route = |(id, place): (PartitionId, &Place)| match place.primary {
             Some(node) if node != self.me => Route::There(node),
             Some(_) if is_starting => Route::Nobody,
+            // Nobody follows it before, so nothing that it took would last.
+            Some(_) if self.service.store.point(id).epoch < place.epoch => Route::Nobody,
             Some(_) if assignment.parts[usize::from(id.0)].is_primary() && !given_up.contains(&id) => {
                 Route::Here
             }
