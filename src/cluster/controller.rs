@@ -2,7 +2,7 @@
 //! and moves copies and primaries to where they belong. Everything it knows is in the map or is asked again, so another leader
 //! goes on where this one ended.
 
-use super::consensus::{ControlError, Leading};
+use super::consensus::{ControlError, Leading, voters_of};
 use super::lease::{Grants, Holder};
 use super::map::{ClusterMap, Command, Member, Outcome, Place, Promotion, Reason};
 use super::membership::Profile;
@@ -20,8 +20,6 @@ use std::time::Duration;
 const ANSWER_TIME: Duration = Duration::from_millis(250);
 /// How often it is looked whether something is to be moved.
 const PLACEMENT_GAP: Duration = Duration::from_millis(250);
-/// Nodes that vote at most.
-const VOTERS_MAX: usize = 5;
 
 impl Node {
     /// Controls the cluster whenever this node leads.
@@ -150,12 +148,8 @@ impl Node {
             Some(primary) => over.contains(&(primary, place.incarnation)),
             None => true,
         };
-        let open: Vec<PartitionId> = (0..)
-            .map(PartitionId)
-            .zip(&map.partitions)
-            .filter(|(_, place)| is_open(place))
-            .map(|(id, _)| id)
-            .collect();
+        let open: Vec<PartitionId> =
+            map.places().filter(|(_, place)| is_open(place)).map(|(id, _)| id).collect();
         if !open.is_empty() {
             self.elect(&map, &open).await;
         }
@@ -266,11 +260,6 @@ impl Node {
         }
     }
 
-    /// See [`Ask::SetLeaving`].
-    pub(super) async fn set_leaving(self: &Arc<Self>, node: NodeId, is_leaving: bool) -> Reply {
-        self.answer_of(Command::SetLeaving(node, is_leaving)).await
-    }
-
     /// See [`Ask::Forget`].
     pub(super) async fn forget(self: &Arc<Self>, node: NodeId) -> Reply {
         self.answer_of(Command::Dismiss(node)).await
@@ -324,9 +313,8 @@ impl Node {
             .chain(map.nodes.keys().filter(stays).filter(|node| !voters.contains(node)))
             .copied()
             .collect();
-        // Two voters are worse than one: both would be needed. A voter that is not there stays one until another can take its place.
-        let count = able.len().min(VOTERS_MAX);
-        let count = if count % 2 == 0 { count.saturating_sub(1).max(1) } else { count };
+        // A voter that is not there stays one until another can take its place.
+        let count = voters_of(able.len());
         let wanted: BTreeSet<NodeId> =
             if count < voters.len() && voters.iter().all(|node| map.nodes.contains_key(node)) {
                 voters.clone()
@@ -477,5 +465,5 @@ fn first(map: &ClusterMap, answers: &BTreeMap<NodeId, Answer>, leader: NodeId) -
             position: (epoch, position(best).1),
         }
     };
-    (0..).map(PartitionId).zip(&map.partitions).map(promotion).collect()
+    map.places().map(promotion).collect()
 }

@@ -4,7 +4,7 @@
 //! id asks the others to found none without it, and begins the log with all of them as voters. It takes a majority of them to
 //! elect a leader; so if two begin at the same time, one of both gets nowhere. A node that waits for none joins what there is.
 
-use super::consensus::Leading;
+use super::consensus::{Leading, voters_of};
 use super::controller::member_of;
 use super::map::{Address, Command};
 use super::messages::{Ask, Reply};
@@ -16,8 +16,6 @@ use std::time::Duration;
 
 /// How often it is looked whether everybody is there.
 const LOOK_GAP: Duration = Duration::from_millis(50);
-/// Voters at most; more nodes than that learn.
-const VOTERS_MAX: usize = 5;
 
 impl Node {
     /// Founds a cluster if that is this node's part, and ends once there is one.
@@ -58,8 +56,7 @@ impl Node {
 
     async fn begin_log(self: &Arc<Self>) {
         let Some(founders) = self.founders() else { return };
-        let count = founders.len().min(VOTERS_MAX);
-        let count = if count % 2 == 0 { count.saturating_sub(1).max(1) } else { count };
+        let count = voters_of(founders.len());
         let voters: BTreeMap<NodeId, Address> = founders.into_iter().take(count).collect();
         for node in voters.keys().copied().filter(|node| *node != self.parts.me) {
             match self.ask(node, &Ask::Promise, PATIENCE).await {

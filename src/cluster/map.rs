@@ -1,6 +1,7 @@
 //! `ClusterMap`: what the quorum has decided, and the commands that change it. A pure state machine: the same commands in the same
 //! order make the same map on every node.
 
+use super::lease::Holder;
 use crate::base::ids::{Epoch, Lsn, NodeId, PartitionId};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -54,6 +55,11 @@ impl Place {
     /// Primary and replicas: one of them has what was acknowledged.
     pub fn members(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.primary.into_iter().chain(self.replicas.iter().copied())
+    }
+
+    /// Whether this process of the node is the primary.
+    pub fn is_of(&self, holder: Holder) -> bool {
+        self.primary.is_some_and(|primary| (primary, self.incarnation) == holder)
     }
 
     /// Everybody who has a copy, or is about to.
@@ -211,6 +217,11 @@ pub struct ClusterMap {
 }
 
 impl ClusterMap {
+    /// Who has which partition.
+    pub fn places(&self) -> impl Iterator<Item = (PartitionId, &Place)> {
+        (0..).map(PartitionId).zip(&self.partitions)
+    }
+
     /// Who has this partition.
     pub fn place(&self, id: PartitionId) -> Option<&Place> {
         self.partitions.get(usize::from(id.0))
@@ -218,11 +229,7 @@ impl ClusterMap {
 
     /// Partitions that this node is primary of.
     pub fn primary_of(&self, node: NodeId) -> impl Iterator<Item = PartitionId> + '_ {
-        (0..)
-            .map(PartitionId)
-            .zip(&self.partitions)
-            .filter(move |(_, place)| place.primary == Some(node))
-            .map(|(id, _)| id)
+        self.places().filter(move |(_, place)| place.primary == Some(node)).map(|(id, _)| id)
     }
 
     /// Whether this node has a copy of anything.

@@ -32,8 +32,6 @@ pub enum Ask {
     Promote(Vec<Promotion>),
     /// To a node that is in no cluster: found none without me, I am about to, with this node among the voters.
     Promise,
-    /// To the leader, from an operator's node: this node is to give away what it has, or no longer.
-    SetLeaving(NodeId, bool),
     /// To the leader, from an operator's node: forget this node.
     Forget(NodeId),
 }

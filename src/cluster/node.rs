@@ -9,7 +9,7 @@
 
 use super::bus::{Bus, CallError, Kind, Serve};
 use super::consensus::ControlPlane;
-use super::lease::{Grants, Lease};
+use super::lease::{Grants, Holder, Lease};
 use super::map::{Address, ClusterMap, Promotion, Shape};
 use super::membership::{Membership, Profile, View};
 use super::messages::{Ask, Reply, decode, encode};
@@ -212,17 +212,14 @@ impl Node {
         &self.parts.bus
     }
 
-    /// Which process of the node this is.
-    pub fn incarnation(&self) -> u64 {
-        self.parts.incarnation
+    /// Which process of which node this is.
+    fn holder(&self) -> Holder {
+        (self.parts.me, self.parts.incarnation)
     }
 
     /// Whether this process is primary of the partition, as the newest map says.
     pub fn is_primary_of(&self, id: PartitionId) -> bool {
-        let map = self.map.borrow();
-        map.place(id).is_some_and(|place| {
-            (place.primary, place.incarnation) == (Some(self.parts.me), self.parts.incarnation)
-        })
+        self.map.borrow().place(id).is_some_and(|place| place.is_of(self.holder()))
     }
 
     /// Where a node is reached: as gossip says, or else as the map does.
@@ -251,7 +248,7 @@ impl Node {
     pub async fn take_over(self: &Arc<Self>) -> Result<(), String> {
         let map = self.map();
         let mut by_primary: BTreeMap<NodeId, Vec<PartitionId>> = BTreeMap::new();
-        for (id, place) in (0..).map(PartitionId).zip(&map.partitions) {
+        for (id, place) in map.places() {
             if let Some(primary) = place.primary.filter(|_| place.replicas.contains(&self.parts.me)) {
                 by_primary.entry(primary).or_default().push(id);
             }
@@ -329,9 +326,9 @@ impl Node {
     /// Whether the epochs of everything that this process is primary of have begun.
     fn has_begun(&self, map: &ClusterMap) -> bool {
         let positions = self.parts.host.positions();
-        (0..).map(PartitionId).zip(&map.partitions).all(|(id, place)| {
-            let is_own = (place.primary, place.incarnation) == (Some(self.parts.me), self.parts.incarnation);
-            !is_own || positions.get(usize::from(id.0)).is_some_and(|(epoch, _)| *epoch >= place.epoch)
+        map.places().all(|(id, place)| {
+            !place.is_of(self.holder())
+                || positions.get(usize::from(id.0)).is_some_and(|(epoch, _)| *epoch >= place.epoch)
         })
     }
 
@@ -457,7 +454,6 @@ impl Node {
             }
             Ask::Promote(promotions) => self.decide_handover(from, promotions).await,
             Ask::Promise => self.promise(from),
-            Ask::SetLeaving(node, is_leaving) => self.set_leaving(node, is_leaving).await,
             Ask::Forget(node) => self.forget(node).await,
         }
     }

@@ -114,8 +114,7 @@ struct Data {
 impl Data {
     fn is_primary(&self, id: PartitionId) -> bool {
         let map = self.map.lock();
-        let own = Some((Some(self.me), self.incarnation));
-        map.place(id).map(|place| (place.primary, place.incarnation)) == own
+        map.place(id).is_some_and(|place| place.is_of((self.me, self.incarnation)))
             && !self.given_up.lock().contains(&id)
     }
 }
@@ -142,7 +141,7 @@ impl Host for Data {
     fn in_step(&self) -> Vec<(NodeId, Vec<PartitionId>)> {
         let map = self.map.lock();
         let mut found = BTreeMap::<NodeId, Vec<PartitionId>>::new();
-        for (id, place) in (0..).map(PartitionId).zip(&map.partitions) {
+        for (id, place) in map.places() {
             let followers =
                 place.copies().filter(|node| *node != self.me && self.net.reaches(self.me, *node));
             followers.for_each(|node| found.entry(node).or_default().push(id));
@@ -152,8 +151,8 @@ impl Host for Data {
 
     async fn put_in_force(&self, map: &ClusterMap) {
         *self.map.lock() = map.clone();
-        for (id, place) in (0..).map(PartitionId).zip(&map.partitions) {
-            if (place.primary, place.incarnation) == (Some(self.me), self.incarnation) {
+        for (id, place) in map.places() {
+            if place.is_of((self.me, self.incarnation)) {
                 let mut data = self.net.data.lock();
                 let own = data.entry(self.me).or_insert_with(|| vec![Default::default(); PARTITIONS.into()]);
                 let position = &mut own[usize::from(id.0)];

@@ -72,8 +72,7 @@ impl World<'_> {
 
     /// Partitions that somebody is primary of.
     fn places(&self) -> impl Iterator<Item = (PartitionId, NodeId, &Place)> {
-        let numbered = (0..).map(PartitionId).zip(&self.map.partitions);
-        numbered.filter_map(|(id, place)| Some((id, place.primary?, place)))
+        self.map.places().filter_map(|(id, place)| Some((id, place.primary?, place)))
     }
 
     fn arrangement(
@@ -168,7 +167,7 @@ fn primaries(map: &ClusterMap, picture: &Picture) -> Option<Step> {
         picture.fit.contains(node) && map.nodes.get(node).is_some_and(|member| !member.is_leaving)
     };
     let mut counts: BTreeMap<NodeId, Vec<PartitionId>> = BTreeMap::new();
-    for (id, place) in (0..).map(PartitionId).zip(&map.partitions) {
+    for (id, place) in map.places() {
         counts.entry(place.primary?).or_default().push(id);
     }
     let can_take = |node: NodeId, id: &PartitionId| {

@@ -322,22 +322,16 @@ fn of_nodes<'a>(request: &Request<'a>) -> Result<(Shown, &'a Arc<Node>), Failure
     Ok((Shown::of(request.service, request.now).ok_or(DISABLED)?, node))
 }
 
-fn slots(request: &Request, session: &mut Session) -> Outcome {
-    let shown = of_slots(request)?;
-    session.knows_slots = true;
-    Ok(slots::slots(&shown))
+fn slots(request: &Request, _: &mut Session) -> Outcome {
+    Ok(slots::slots(&of_slots(request)?))
 }
 
-fn shards(request: &Request, session: &mut Session) -> Outcome {
-    let shown = of_slots(request)?;
-    session.knows_slots = true;
-    Ok(slots::shards(&shown))
+fn shards(request: &Request, _: &mut Session) -> Outcome {
+    Ok(slots::shards(&of_slots(request)?))
 }
 
-fn nodes(request: &Request, session: &mut Session) -> Outcome {
-    let shown = of_slots(request)?;
-    session.knows_slots = true;
-    Ok(nodes::nodes(&shown))
+fn nodes(request: &Request, _: &mut Session) -> Outcome {
+    Ok(nodes::nodes(&of_slots(request)?))
 }
 
 fn info(request: &Request, _: &mut Session) -> Outcome {

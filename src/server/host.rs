@@ -1,22 +1,23 @@
 //! What the cluster needs of the node it runs on: where its data stands goes up, and the parts that the map gives it come down.
 //! And what commands need of the cluster: where they go.
 
+use super::parts;
 use crate::base::clock;
-use crate::base::concern::WriteConcern;
 use crate::base::ids::{Epoch, Lsn, NodeId, PartitionId};
 use crate::cluster::bus::{CallError, Kind};
+use crate::cluster::lease::Holder;
 use crate::cluster::map::{Address, ClusterMap, Place};
 use crate::cluster::membership::Profile;
 use crate::cluster::node::{Host, Node};
 use crate::config::Settings;
-use crate::replication::assignment::{Assignment, Counted, Part};
+use crate::replication::assignment::{Assignment, Part};
 use crate::session::forwarding::{Forwarding, Route};
 use crate::session::service::Service;
 use crate::store::PartitionSet;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -35,8 +36,8 @@ const MAJORITY_TIME_MAX: Duration = Duration::from_millis(1500);
 pub struct ClusterHost {
     this: Weak<ClusterHost>,
     service: Arc<Service>,
-    me: NodeId,
-    incarnation: u64,
+    /// Which process of which node this is.
+    holder: Holder,
     /// What this node says of itself but for what changes.
     profile: Profile,
     /// Partitions that this node is primary of by the map and does not answer for: they are about to be another node's.
@@ -71,8 +72,7 @@ impl ClusterHost {
         Arc::new_cyclic(|this| ClusterHost {
             this: Weak::clone(this),
             service: Arc::clone(service),
-            me,
-            incarnation,
+            holder: (me, incarnation),
             profile,
             given_up: Mutex::default(),
             counted_from: AtomicU64::new(0),
@@ -88,13 +88,18 @@ impl ClusterHost {
         assert!(self.node.set(Arc::downgrade(node)).is_ok(), "a host belongs to one node");
     }
 
+    /// The node of the cluster, unless it has ended.
+    fn node(&self) -> Option<Arc<Node>> {
+        self.node.get()?.upgrade()
+    }
+
     /// Tells commands where they go from now on.
     fn show_routes(&self, map: &ClusterMap) {
         let assignment = self.service.replication.assignment();
         let given_up = self.given_up.lock().clone();
         let is_starting = self.starts_until.lock().is_some();
         let route = |(id, place): (PartitionId, &Place)| match place.primary {
-            Some(node) if node != self.me => Route::There(node),
+            Some(node) if node != self.holder.0 => Route::There(node),
             Some(_) if is_starting => Route::Nobody,
             // Nobody follows it before, so nothing that it took would last.
             Some(_) if self.service.store.point(id).epoch < place.epoch => Route::Nobody,
@@ -103,7 +108,7 @@ impl ClusterHost {
             }
             _ => Route::Nobody,
         };
-        let of: Vec<Route> = (0..).map(PartitionId).zip(&map.partitions).map(route).collect();
+        let of: Vec<Route> = map.places().map(route).collect();
         let all = of.first().copied().filter(|first| of.iter().all(|route| route == first));
         let has_copy = assignment.parts.iter().map(|part| !matches!(part, Part::Elsewhere)).collect();
         self.routes.store(Arc::new(Routes { of, all, has_copy }));
@@ -111,19 +116,9 @@ impl ClusterHost {
     }
 
     fn show_own_routes(&self) {
-        if let Some(node) = self.node.get().and_then(Weak::upgrade) {
+        if let Some(node) = self.node() {
             self.show_routes(&node.map());
         }
-    }
-
-    /// Whether a majority of the copies of everything that this node is primary of follows it.
-    fn is_followed(&self) -> bool {
-        let replication = &self.service.replication;
-        let parts = replication.assignment().parts;
-        (0..)
-            .map(PartitionId)
-            .zip(&parts)
-            .all(|(id, part)| !part.is_primary() || replication.can_meet(id, WriteConcern::Majority))
     }
 
     /// Lets commands in once this node is followed, or has waited for long enough.
@@ -133,7 +128,7 @@ impl ClusterHost {
             let until = *self.starts_until.lock();
             let Some(until) = until else { return };
             changes.borrow_and_update();
-            if self.is_followed() || Instant::now() >= until {
+            if parts::is_followed(&self.service.replication) || Instant::now() >= until {
                 break;
             }
             _ = tokio::time::timeout_at(until, changes.changed()).await;
@@ -151,48 +146,16 @@ impl ClusterHost {
         }
     }
 
-    fn address_of(&self, node: NodeId) -> Option<Address> {
-        self.node.get()?.upgrade()?.address_of(node)
-    }
-
-    fn part(&self, place: &Place) -> Part {
-        let Some(primary) = place.primary else { return Part::Elsewhere };
-        if (primary, place.incarnation) == (self.me, self.incarnation) {
-            return Part::Primary { epoch: Some(place.epoch) };
-        }
-        match self.address_of(primary).filter(|_| place.copies().any(|node| node == self.me)) {
-            Some(Address { host, port, .. }) if primary != self.me => {
-                Part::Replica { host, port, epoch: Some(place.epoch) }
-            }
-            _ => Part::Elsewhere,
-        }
-    }
-
     fn assignment(&self, map: &ClusterMap) -> Assignment {
-        let counted =
-            |place: &Place| -> Counted { Some(place.replicas.iter().map(NodeId::to_string).collect()) };
+        let node = self.node();
+        let reach = |other| node.as_ref()?.address_of(other).map(|address| (address.host, address.port));
         let given_up = self.given_up.lock().clone();
-        let part = |(id, place): (PartitionId, &Place)| match self.part(place) {
-            Part::Primary { .. } if given_up.contains(&id) => Part::Elsewhere,
-            part => part,
-        };
-        // While there is a member too many, a majority is one of them all.
-        let members = map.partitions.iter().map(|place| place.members().count()).max().unwrap_or(0);
-        Assignment {
-            parts: (0..).map(PartitionId).zip(&map.partitions).map(part).collect(),
-            copies: map.copies.max(members as u16),
-            counted: map.partitions.iter().map(counted).collect(),
-        }
+        parts::assignment(map, self.holder, &given_up, reach, |node| node.to_string())
     }
 
     /// Whether the follower has everything up to this position of the journal.
     fn has(&self, follower: NodeId, position: u64, partitions: &[PartitionId]) -> bool {
-        let name = follower.to_string();
-        self.service.replication.followers().iter().any(|(_, follower)| {
-            follower.node == name
-                && follower.journaled >= position
-                && partitions.iter().all(|id| follower.in_step.contains(id))
-        })
+        parts::has(&self.service.replication, &follower.to_string(), position, partitions)
     }
 
     async fn await_everything(
@@ -256,36 +219,18 @@ impl Host for ClusterHost {
     }
 
     fn in_step(&self) -> Vec<(NodeId, Vec<PartitionId>)> {
-        let mut found: BTreeMap<NodeId, BTreeSet<PartitionId>> = BTreeMap::new();
         let counted_from = self.counted_from.load(Ordering::Acquire);
-        for (_, follower) in self.service.replication.followers() {
-            if follower.journaled < counted_from {
-                continue; // it may lack what others had acknowledged, who counted before and are about to go
-            }
-            if let Ok(node) = follower.node.parse() {
-                found.entry(node).or_default().extend(follower.in_step);
-            }
-        }
-        found.into_iter().map(|(node, partitions)| (node, partitions.into_iter().collect())).collect()
+        parts::in_step(&self.service.replication, counted_from, |name| name.parse().ok())
     }
 
     async fn put_in_force(&self, map: &ClusterMap) {
         if map.partitions.len() != usize::from(self.service.store.partition_count()) {
             return; // it was not let in, or has no data to play a part with
         }
-        let primary_of: BTreeSet<PartitionId> = (0..)
-            .map(PartitionId)
-            .zip(&map.partitions)
-            .filter(|(_, place)| self.part(place).is_primary())
-            .map(|(id, _)| id)
-            .collect();
         let assignment = self.assignment(map);
         let before = self.service.replication.assignment();
-        let counts_others = (before.copies, &before.counted) != (assignment.copies, &assignment.counted);
-        let becomes_primary = {
-            let mut parts = before.parts.iter().zip(&assignment.parts);
-            parts.any(|(before, part)| part.is_primary() && before != part)
-        };
+        let counts_others = parts::counts_others(&before, &assignment);
+        let becomes_primary = parts::becomes_primary(&before, &assignment);
         if becomes_primary {
             let has_concern = self.service.settings().has_concern();
             let patience = if has_concern { MAJORITY_TIME_MAX } else { FOLLOWERS_TIME_MAX };
@@ -305,6 +250,7 @@ impl Host for ClusterHost {
             Err(error) => tracing::error!("the parts of this node could not be changed: {error}"),
         }
         // Not before: until its part is another one, what was given up would be answered for once more.
+        let primary_of = parts::primary_of(map, self.holder);
         self.given_up.lock().retain(|id| primary_of.contains(id));
         self.show_routes(map);
         self.service.replication.wake();
@@ -340,7 +286,7 @@ impl Host for ClusterHost {
 
     fn take_back(&self, partitions: &[PartitionId]) {
         self.given_up.lock().retain(|id| !partitions.contains(id));
-        if let Some(node) = self.node.get().and_then(Weak::upgrade) {
+        if let Some(node) = self.node() {
             let assignment = self.assignment(&node.map());
             // It waits for locks and maybe for the disk.
             tokio::task::block_in_place(|| self.service.assign(assignment));
@@ -362,7 +308,7 @@ impl Host for ClusterHost {
 #[async_trait]
 impl Forwarding for ClusterHost {
     fn me(&self) -> NodeId {
-        self.me
+        self.holder.0
     }
 
     fn partition_count(&self) -> u16 {
@@ -374,18 +320,8 @@ impl Forwarding for ClusterHost {
         self.timely(route.unwrap_or(Route::Nobody))
     }
 
-    fn route(&self, partitions: &PartitionSet) -> Route {
-        let routes = self.routes.load();
-        if let Some(route) = routes.all {
-            return self.timely(route);
-        }
-        let mut sum = None;
-        partitions.is_every(self.partition_count(), |id| {
-            let route = routes.of.get(usize::from(id.0)).copied().unwrap_or(Route::Nobody);
-            sum = Some(sum.map_or(route, |sum: Route| sum.and(route)));
-            true
-        });
-        self.timely(sum.unwrap_or(Route::Nobody))
+    fn common(&self) -> Option<Route> {
+        self.routes.load().all.map(|route| self.timely(route))
     }
 
     fn has_copy(&self, partitions: &PartitionSet) -> bool {
@@ -400,8 +336,7 @@ impl Forwarding for ClusterHost {
     }
 
     async fn forward(&self, to: NodeId, request: Vec<u8>, patience: Duration) -> Result<Vec<u8>, CallError> {
-        let node = self.node.get().and_then(Weak::upgrade);
-        let node = node.ok_or_else(|| CallError::NotSent("this node stops".into()))?;
+        let node = self.node().ok_or_else(|| CallError::NotSent("this node stops".into()))?;
         let address = node.address_of(to);
         let address =
             address.ok_or_else(|| CallError::NotSent(format!("no address of node {to} is known")))?;

@@ -18,6 +18,7 @@ pub mod housekeeping;
 pub mod listener;
 mod listening;
 pub mod names;
+pub mod parts;
 pub mod peer;
 mod route;
 pub mod runtime;

@@ -109,6 +109,9 @@ pub fn place(turn: Turn, session: &Session, call: &Call, way: &dyn Forwarding) -
             _ => Place::Here,
         };
     }
+    if !is_exec && way.common() == Some(Route::Here) {
+        return Place::Here; // whatever it needs; that is found out when it runs
+    }
     let needs = needs(turn, session, call);
     let is_nothing = matches!(&needs, PartitionSet::Some(ids) if ids.is_empty());
     let route = if is_nothing { Route::Here } else { way.route(&needs) };

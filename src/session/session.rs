@@ -113,8 +113,6 @@ pub struct Session {
     pub only: Option<PartitionSet>,
     /// It takes reads from copies (READONLY), where `replica-reads` leaves it the choice.
     pub reads_copies: bool,
-    /// It has asked who has which slots, so it can be told to ask elsewhere (MOVED).
-    pub knows_slots: bool,
     /// What the clock said when the last command ended, or the turn began.
     pub clock: u64,
     is_changed: bool,
@@ -157,7 +155,6 @@ impl Session {
             answering: None,
             only: None,
             reads_copies: false,
-            knows_slots: false,
             clock: 0,
             is_changed: true,
         }

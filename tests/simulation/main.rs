@@ -22,23 +22,18 @@ mod prefix;
 mod quiet;
 mod replaced;
 mod scenario;
+mod seeds;
 mod witness;
 mod world;
 
 use plant::Plant;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::sync::Once;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
-use world::Outcome;
 
 /// Seeds that are run without a word.
 const SEEDS: u64 = 300;
 /// A planted bug is found within so many seeds.
 const PLANTED_SEEDS: u64 = 60;
-/// Seeds run at a time.
-const THREADS: u64 = 2;
 
 thread_local! {
     static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
@@ -67,67 +62,14 @@ pub fn number(name: &str, by_default: u64) -> u64 {
 
 #[test]
 fn no_seed_breaks_an_invariant() {
-    note_panics();
-    let _planted = fail::FailScenario::setup(); // by `FAILPOINTS`
-    let only = std::env::var("LARDER_ONLY").ok().map(|name| &*name.leak());
-    let (first, count) = (number("LARDER_SEED", 1), number("LARDER_SEEDS", SEEDS));
-    let next = AtomicU64::new(first);
-    let begun = Instant::now();
-    let work = || {
-        let mut outcomes = Vec::new();
-        loop {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= first + count {
-                return outcomes;
-            }
-            let outcome = world::run(seed, Plant::None, only);
-            let is_broken = outcome.violation.is_some();
-            outcomes.push((seed, outcome));
-            if is_broken {
-                next.store(first + count, Ordering::Relaxed);
-            }
-        }
-    };
-    let outcomes: Vec<(u64, Outcome)> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().flat_map(|thread| thread.join().expect("it does not panic")).collect()
-    });
-    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
-    for (kind, count) in outcomes.iter().flat_map(|(_, outcome)| &outcome.counts) {
-        *counts.entry(kind).or_default() += count;
-    }
-    let virtual_s: u64 = outcomes.iter().map(|(_, outcome)| outcome.virtual_ms).sum::<u64>() / 1000;
-    eprintln!(
-        "{} seeds, {virtual_s} virtual seconds in {:.1} s",
-        outcomes.len(),
-        begun.elapsed().as_secs_f64()
-    );
-    counts.iter().for_each(|(kind, count)| eprintln!("{count:>9} {kind}"));
-    for (seed, outcome) in outcomes.iter().filter(|_| count <= 10) {
-        eprintln!("trace of seed {seed}: {:016x}", outcome.trace);
-    }
-    for (seed, outcome) in &outcomes {
-        assert!(outcome.violation.is_none(), "seed {seed}:\n{}", story(outcome));
-    }
+    let only = seeds::only();
+    seeds::run_all(SEEDS, "", |seed| world::run(seed, Plant::None, only));
 }
 
-fn story(outcome: &Outcome) -> &str {
-    outcome.violation.as_ref().map_or("", |violation| &violation.story)
-}
-
-/// Runs seeds with a planted bug until the invariant that is to see it does; it alone is looked at.
+/// The invariant, which alone is looked at, sees a planted bug.
 fn sees(invariant: &'static str, plant: Plant) {
-    note_panics();
-    let first = number("LARDER_SEED", 1);
-    let found = (first..first + PLANTED_SEEDS).find_map(|seed| {
-        let violation = world::run(seed, plant, Some(invariant)).violation?;
-        Some((seed, violation))
-    });
-    let (seed, violation) =
-        found.unwrap_or_else(|| panic!("{PLANTED_SEEDS} seeds, and {invariant} has not seen {plant:?}"));
-    assert_eq!(violation.invariant, invariant, "seed {seed}, {plant:?}:\n{}", violation.story);
-    let last = violation.story.lines().last().unwrap_or_default();
-    eprintln!("{plant:?}: seed {seed}: {last}");
+    let run = |seed| world::run(seed, plant, Some(invariant));
+    seeds::sees(invariant, &format!("{plant:?}"), PLANTED_SEEDS, run);
 }
 
 #[test]
@@ -174,29 +116,12 @@ fn run_apart(test: &str, environment: &[(&str, &str)]) -> (bool, String) {
     (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-/// In processes of their own: when a host crashes, tokio drops its tasks in an order that comes from their numbers, and these count
-/// on from run to run of a process. So what a seed does to a link that moment can depend on what ran before it.
 #[test]
 fn the_same_seed_gives_the_same_run() {
-    for seed in ["1", "2", "10"] {
-        let [one, other] = [(); 2].map(|()| {
-            let environment = [("LARDER_SEED", seed), ("LARDER_SEEDS", "1"), ("LARDER_EVENTS", "1000000")];
-            let (is_well, said) = run_apart("no_seed_breaks_an_invariant", &environment);
-            assert!(is_well, "{said}");
-            said.lines().find(|line| line.starts_with("trace of seed")).map(str::to_owned)
-        });
-        assert!(one.is_some() && one == other, "{one:?} and {other:?}");
-    }
+    seeds::are_the_same_again("no_seed_breaks_an_invariant", ["1", "2", "10"]);
 }
 
 #[test]
 fn majority_sees_a_follower_that_counts_before_it_is_in_step() {
-    let seeds = PLANTED_SEEDS.to_string();
-    let environment = [
-        ("FAILPOINTS", "link-counts-too-early=return"),
-        ("LARDER_SEEDS", &seeds),
-        ("LARDER_ONLY", "majority"),
-    ];
-    let (is_well, said) = run_apart("no_seed_breaks_an_invariant", &environment);
-    assert!(!is_well && said.lines().any(|line| line.starts_with("majority: ")), "{said}");
+    seeds::sees_point("no_seed_breaks_an_invariant", "majority", "link-counts-too-early", PLANTED_SEEDS);
 }

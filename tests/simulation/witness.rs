@@ -3,6 +3,7 @@
 
 use crate::disk::Disk;
 use crate::history::{History, place};
+use crate::seeds::Violation;
 use larder::base::concern::WriteConcern;
 use larder::base::ids::{Lsn, PartitionId, Point};
 use parking_lot::Mutex;
@@ -116,15 +117,6 @@ struct Inner {
     shown: usize,
     counts: BTreeMap<String, u64>,
     violation: Option<Violation>,
-}
-
-/// What was broken first.
-#[derive(Clone, Debug)]
-pub struct Violation {
-    /// Which invariant.
-    pub invariant: &'static str,
-    /// How, and what happened before.
-    pub story: String,
 }
 
 impl Witness {

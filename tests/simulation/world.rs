@@ -12,7 +12,8 @@ use crate::plant::Plant;
 use crate::prefix::Prefix;
 use crate::quiet;
 use crate::scenario::Scenario;
-use crate::witness::{Event, Invariant, Violation, Witness};
+use crate::seeds::Outcome;
+use crate::witness::{Event, Invariant, Witness};
 use larder::base::concern::WriteConcern;
 use larder::base::ids::PartitionId;
 use larder::replication::storage::Storage;
@@ -29,19 +30,6 @@ const QUIET_MS_MAX: u64 = 40_000;
 /// How long clients write once more when all is quiet.
 const LAST_WRITES_MS: u64 = 300;
 
-/// How a run went.
-#[derive(Clone, Debug)]
-pub struct Outcome {
-    /// Stands for everything that happened.
-    pub trace: u64,
-    /// What was broken, if anything was.
-    pub violation: Option<Violation>,
-    /// How often each kind of thing happened.
-    pub counts: BTreeMap<String, u64>,
-    /// Virtual milliseconds.
-    pub virtual_ms: u64,
-}
-
 /// Runs a seed. Looked at is one invariant, or all.
 pub fn run(seed: u64, plant: Plant, only: Option<&'static str>) -> Outcome {
     let scenario = Scenario::of(seed, plant);
@@ -53,6 +41,7 @@ pub fn run(seed: u64, plant: Plant, only: Option<&'static str>) -> Outcome {
         violation: witness.violation(),
         counts: witness.counts(),
         virtual_ms: world.now_ms,
+        spans_ms: vec![],
     }
 }
 

@@ -23,6 +23,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::watch;
 
+/// Nodes that vote at most.
+pub const VOTERS_MAX: usize = 5;
+
+/// How many of so many nodes vote: an odd number, since of an even one no more may be missing than of the odd one below it. (Of two
+/// voters both would be needed.)
+pub fn voters_of(nodes: usize) -> usize {
+    let most = nodes.min(VOTERS_MAX);
+    if most.is_multiple_of(2) { most.saturating_sub(1).max(1) } else { most }
+}
+
 /// Who leads, as this node knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Leading {

@@ -15,7 +15,7 @@ use super::network::{Find, Network};
 use super::shelf::Shelf;
 use super::types::{Types, with_seed};
 use super::wire::{self, Answer, Request};
-use super::{ControlError, ControlPlane, Leading};
+use super::{ControlError, ControlPlane, Leading, VOTERS_MAX};
 use crate::base::ids::NodeId;
 use crate::cluster::bus::{Bus, Serve};
 use crate::cluster::map::{Address, ClusterMap, Command, Outcome};
@@ -37,8 +37,6 @@ pub(super) type Core = openraft::Raft<Types>;
 
 /// Bytes of a command at most.
 const COMMAND_BYTES_MAX: usize = 4 << 20;
-/// Nodes that vote at most.
-pub const VOTERS_MAX: usize = 5;
 /// How long a snapshot may take to its receiver.
 const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(10);
 /// How long to wait before a disk that failed is tried again.
@@ -58,9 +56,8 @@ pub struct Timing {
 }
 
 impl Default for Timing {
-    /// With these the next decision comes 0.6 s after the death of a leader (p50; see docs/control-plane.md); with twice as much after
-    /// 1.2 s, which is all the time that a failover may take. A follower waits for 450 ms at least: whoever is silent for that long
-    /// has a disk or a machine that stands still, and is better replaced.
+    /// With these the next decision comes 0.6 s after the death of a leader (p50; see docs/control-plane.md). A follower waits for
+    /// 450 ms at least: whoever is silent for that long has a disk or a machine that stands still, and is better replaced.
     fn default() -> Timing {
         let ms = Duration::from_millis;
         Timing { heartbeat: ms(50), election: (ms(150), ms(300)), patience: Duration::from_secs(3) }

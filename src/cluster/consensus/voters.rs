@@ -6,7 +6,8 @@
 //! It lays down its office first, and whoever leads next votes it out.
 
 use super::ControlError;
-use super::raft::{Inner, Running, VOTERS_MAX};
+use super::VOTERS_MAX;
+use super::raft::{Inner, Running};
 use super::types::{LogId, Membership};
 use crate::base::ids::NodeId;
 use crate::cluster::map::Address;

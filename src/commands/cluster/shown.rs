@@ -74,7 +74,7 @@ impl Shown {
     pub fn ranges(&self) -> Vec<Range> {
         let partitions = self.map.partitions.len() as u16;
         let mut ranges: Vec<Range> = Vec::new();
-        for (id, Place { primary, replicas, .. }) in (0..).map(PartitionId).zip(&self.map.partitions) {
+        for (id, Place { primary, replicas, .. }) in self.map.places() {
             let Some(primary) = *primary else { continue };
             let (first, end) = (id.first_slot(partitions).0, PartitionId(id.0 + 1).first_slot(partitions).0);
             match ranges.last_mut() {

@@ -69,9 +69,16 @@ pub trait Forwarding: Send + Sync + 'static {
     /// Who is primary of a partition: `Here` only as long as this node may answer, `There` as far as this node knows. Never `Several`.
     fn primary(&self, partition: PartitionId) -> Route;
 
-    /// Where a command is to run that needs these. This is on the way of every command: whoever knows that one node has all of
-    /// them says so at once.
+    /// Where every command is to run, whatever it needs, if that is known. It is asked for each command.
+    fn common(&self) -> Option<Route> {
+        None
+    }
+
+    /// Where a command is to run that needs these.
     fn route(&self, partitions: &PartitionSet) -> Route {
+        if let Some(route) = self.common() {
+            return route;
+        }
         let mut route = None;
         partitions.is_every(self.partition_count(), |id| {
             let primary = self.primary(id);

@@ -87,7 +87,8 @@ pub async fn live(machine: Arc<Machine>, process: Process, seed: u64) {
             }
             process.data.write_up_to(position).expect("a position that was given");
         }
-        if !await_confirmation(&machine, &process, &done.holds).await {
+        let is_early = scenario.plant == Plant::ReadsEarly && done.operation == Operation::Get;
+        if !is_early && !await_confirmation(&process, &done.holds).await {
             continue;
         }
         shared.calls.lock().end(entry, done.answer, now_ns());
@@ -100,12 +101,11 @@ pub async fn live(machine: Arc<Machine>, process: Process, seed: u64) {
 }
 
 /// Whether the replies may leave.
-async fn await_confirmation(machine: &Machine, process: &Process, holds: &Holds) -> bool {
+async fn await_confirmation(process: &Process, holds: &Holds) -> bool {
     let end = tokio::time::Instant::now() + PATIENCE;
     loop {
         match holds.standing(&process.replication) {
             Standing::Confirmed => return true,
-            Standing::Lost if machine.scenario.plant == Plant::RepliesLate => return true,
             Standing::Lost => return false,
             Standing::Pending if tokio::time::Instant::now() > end => return false,
             Standing::Pending => tokio::time::sleep(LOOK_GAP).await,

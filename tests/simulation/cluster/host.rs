@@ -1,4 +1,4 @@
-//! What a node of the cluster runs on: as the server's own host does it, over simulated data.
+//! What a node of the cluster runs on: as the server's own host does it, over simulated data. Which parts it plays is the server's own code.
 
 use crate::cluster::network::{name, number};
 use crate::cluster::node::Machine;
@@ -8,17 +8,17 @@ use crate::network::PORT;
 use crate::node::host;
 use crate::witness::Event;
 use async_trait::async_trait;
-use larder::base::concern::WriteConcern;
 use larder::base::ids::{Epoch, Lsn, NodeId, PartitionId};
-use larder::cluster::map::{Address, ClusterMap, Place};
+use larder::cluster::map::{Address, ClusterMap};
 use larder::cluster::membership::Profile;
 use larder::cluster::node::Host;
 use larder::replication::Replication;
-use larder::replication::assignment::{Assignment, Counted, Part};
+use larder::replication::assignment::{Assignment, Part};
 use larder::replication::storage::Storage;
+use larder::server::parts;
 use parking_lot::Mutex;
 use rand::prelude::*;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -91,32 +91,15 @@ impl SimHost {
         self.map.lock().clone()
     }
 
-    fn part(&self, place: &Place) -> Part {
-        let Some(primary) = place.primary else { return Part::Elsewhere };
-        if (primary, place.incarnation) == (self.me(), self.incarnation) {
-            return Part::Primary { epoch: Some(place.epoch) };
-        }
-        if primary != self.me() && place.copies().any(|node| node == self.me()) {
-            return Part::Replica { host: host(number(primary)), port: PORT, epoch: Some(place.epoch) };
-        }
-        Part::Elsewhere
+    fn holder(&self) -> (NodeId, u64) {
+        (self.me(), self.incarnation)
     }
 
     fn assignment(&self, map: &ClusterMap) -> Assignment {
-        let counted = |place: &Place| -> Counted {
-            Some(place.replicas.iter().map(|node| host(number(*node))).collect())
-        };
+        let named = |node| host(number(node));
+        let reach = |node| Some((named(node), PORT));
         let given_up = self.given_up.lock().clone();
-        let part = |(id, place): (PartitionId, &Place)| match self.part(place) {
-            Part::Primary { .. } if given_up.contains(&id) => Part::Elsewhere,
-            part => part,
-        };
-        let members = map.partitions.iter().map(|place| place.members().count()).max().unwrap_or(0);
-        Assignment {
-            parts: (0..).map(PartitionId).zip(&map.partitions).map(part).collect(),
-            copies: map.copies.max(members as u16),
-            counted: map.partitions.iter().map(counted).collect(),
-        }
+        parts::assignment(map, self.holder(), &given_up, reach, named)
     }
 
     fn begin_epochs(&self, assignment: &Assignment) {
@@ -137,17 +120,11 @@ impl SimHost {
         }
     }
 
-    fn is_followed(&self) -> bool {
-        let parts = self.replication.assignment().parts;
-        let mut parts = (0..).map(PartitionId).zip(&parts);
-        parts.all(|(id, part)| !part.is_primary() || self.replication.can_meet(id, WriteConcern::Majority))
-    }
-
     async fn await_followers(self: Arc<Self>) {
         loop {
             let until = *self.starts_until.lock();
             let Some(until) = until else { return };
-            if self.is_followed() || Instant::now() >= until {
+            if parts::is_followed(&self.replication) || Instant::now() >= until {
                 break;
             }
             tokio::time::sleep(LOOK_GAP).await;
@@ -156,12 +133,7 @@ impl SimHost {
     }
 
     fn has(&self, follower: NodeId, position: u64, partitions: &[PartitionId]) -> bool {
-        let name = host(number(follower));
-        self.replication.followers().iter().any(|(_, follower)| {
-            follower.node == name
-                && follower.journaled >= position
-                && partitions.iter().all(|id| follower.in_step.contains(id))
-        })
+        parts::has(&self.replication, &host(number(follower)), position, partitions)
     }
 
     async fn work(&self) {
@@ -200,31 +172,16 @@ impl Host for SimHost {
     }
 
     fn in_step(&self) -> Vec<(NodeId, Vec<PartitionId>)> {
-        let mut found: BTreeMap<NodeId, BTreeSet<PartitionId>> = BTreeMap::new();
-        let counted_from = *self.counted_from.lock();
-        let followers = self.replication.followers().into_iter();
-        for (_, follower) in followers.filter(|(_, follower)| follower.journaled >= counted_from) {
-            let node = (0..self.machine.scenario.nodes).find(|node| host(*node) == follower.node);
-            let node = name(node.expect("nodes have such names"));
-            found.entry(node).or_default().extend(follower.in_step);
-        }
-        found.into_iter().map(|(node, partitions)| (node, partitions.into_iter().collect())).collect()
+        let named = |name: &str| (0..self.machine.scenario.nodes).find(|node| host(*node) == name);
+        let node = |text: &str| Some(name(named(text).expect("nodes have such names")));
+        parts::in_step(&self.replication, *self.counted_from.lock(), node)
     }
 
     async fn put_in_force(&self, map: &ClusterMap) {
         let assignment = self.assignment(map);
-        let primary_of: BTreeSet<PartitionId> = (0..)
-            .map(PartitionId)
-            .zip(&map.partitions)
-            .filter(|(_, place)| self.part(place).is_primary())
-            .map(|(id, _)| id)
-            .collect();
         let before = self.replication.assignment();
-        let counts_others = (before.copies, &before.counted) != (assignment.copies, &assignment.counted);
-        let becomes_primary = {
-            let mut parts = before.parts.iter().zip(&assignment.parts);
-            parts.any(|(before, part)| part.is_primary() && before != part)
-        };
+        let counts_others = parts::counts_others(&before, &assignment);
+        let becomes_primary = parts::becomes_primary(&before, &assignment);
         if becomes_primary {
             *self.starts_until.lock() = Some(Instant::now() + FOLLOWERS_TIME_MAX);
         }
@@ -236,6 +193,7 @@ impl Host for SimHost {
             self.data.write_out().expect("it can be written");
             *self.counted_from.lock() = *self.data.written().borrow();
         }
+        let primary_of = parts::primary_of(map, self.holder());
         self.given_up.lock().retain(|id| primary_of.contains(id));
         *self.map.lock() = map.clone();
         self.tell_in_force(map);

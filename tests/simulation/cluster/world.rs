@@ -13,7 +13,8 @@ use crate::never_back::NeverBack;
 use crate::node::host;
 use crate::prefix::Prefix;
 use crate::quiet;
-use crate::witness::{Event, Invariant, Violation, Witness};
+use crate::seeds::Outcome;
+use crate::witness::{Event, Invariant, Witness};
 use larder::base::concern::WriteConcern;
 use larder::base::ids::PartitionId;
 use larder::replication::storage::Storage;
@@ -32,21 +33,6 @@ const LAST_COMMANDS_MS: u64 = 300;
 /// How often nodes hear of each other.
 const GOSSIP_GAP_MS: u64 = 50;
 
-/// How a run went.
-#[derive(Clone, Debug)]
-pub struct Outcome {
-    /// Stands for everything that happened.
-    pub trace: u64,
-    /// What was broken, if anything was.
-    pub violation: Option<Violation>,
-    /// How often each kind of thing happened.
-    pub counts: BTreeMap<String, u64>,
-    /// Virtual milliseconds.
-    pub virtual_ms: u64,
-    /// From the end of the faults until everything was well.
-    pub quiet_ms: u64,
-}
-
 /// Runs a seed. Looked at is one invariant, or all.
 pub fn run(seed: u64, plant: Plant, only: Option<&'static str>) -> Outcome {
     let mut world = World::new(Scenario::of(seed, plant), only);
@@ -57,7 +43,7 @@ pub fn run(seed: u64, plant: Plant, only: Option<&'static str>) -> Outcome {
         violation: witness.violation(),
         counts: witness.counts(),
         virtual_ms: world.now_ms,
-        quiet_ms: world.quiet_ms,
+        spans_ms: vec![world.quiet_ms],
     }
 }
 

@@ -1,6 +1,7 @@
 //! The witness: is told everything that happens, asks each invariant about it, and keeps a trace that is the same for the same
 //! seed.
 
+use crate::seeds::Violation;
 use larder::cluster::map::ClusterMap;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
@@ -63,15 +64,6 @@ impl Event {
 pub trait Invariant: Send {
     /// Looks at what has happened now.
     fn observe(&mut self, now_us: u64, event: &Event) -> Result<(), String>;
-}
-
-/// What was broken, and what happened before.
-#[derive(Clone, Debug)]
-pub struct Violation {
-    /// Its name.
-    pub invariant: &'static str,
-    /// The last events, and what is wrong.
-    pub story: String,
 }
 
 /// See the module.

@@ -6,7 +6,8 @@ use crate::consensus::maps::Maps;
 use crate::consensus::network::host;
 use crate::consensus::node::{self, Machine, Shared};
 use crate::consensus::scenario::{Plant, Scenario};
-use crate::consensus::witness::{Event, Invariant, Seen, Violation, Witness};
+use crate::consensus::witness::{Event, Invariant, Seen, Witness};
+use crate::seeds::Outcome;
 use larder::cluster::consensus::ControlPlane;
 use larder::cluster::consensus::raft::{Raft, Timing};
 use larder::cluster::map::ClusterMap;
@@ -23,21 +24,6 @@ const QUIET_MS_MAX: u64 = 20_000;
 /// Decisions that there must be when all is calm.
 const LAST_DECISIONS: u64 = 3;
 
-/// How a run went.
-#[derive(Clone, Debug)]
-pub struct Outcome {
-    /// Stands for everything that happened.
-    pub trace: u64,
-    /// What was broken, if anything was.
-    pub violation: Option<Violation>,
-    /// How often each kind of thing happened.
-    pub counts: BTreeMap<String, u64>,
-    /// Virtual milliseconds.
-    pub virtual_ms: u64,
-    /// From the death of a leader to the next decision, when nothing else was wrong meanwhile, with the usual timing.
-    pub gaps_ms: Vec<u64>,
-}
-
 /// Runs a seed.
 pub fn run(seed: u64, plant: Plant) -> Outcome {
     let mut world = World::new(Scenario::of(seed, plant));
@@ -48,7 +34,7 @@ pub fn run(seed: u64, plant: Plant) -> Outcome {
         violation: witness.violation(),
         counts: witness.counts(),
         virtual_ms: world.now_ms,
-        gaps_ms: if world.scenario.timing.heartbeat == Timing::default().heartbeat {
+        spans_ms: if world.scenario.timing.heartbeat == Timing::default().heartbeat {
             world.gaps_ms
         } else {
             vec![]
