@@ -22,6 +22,7 @@ pub mod memory;
 pub mod node;
 pub mod numbers;
 pub mod packed;
+pub mod published;
 pub mod replies;
 pub mod requests;
 pub mod rows;
@@ -32,7 +33,7 @@ use std::time::{Duration, Instant};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them. Each has a binary and a corpus of its name.
-pub const TARGETS: [Target; 17] = [
+pub const TARGETS: [Target; 18] = [
     ("requests", requests::check),
     ("replies", replies::check),
     ("dump", dump::check),
@@ -50,6 +51,7 @@ pub const TARGETS: [Target; 17] = [
     ("gossip", gossip::check),
     ("consensus", consensus::check),
     ("forwarded", forwarded::check),
+    ("published", published::check),
 ];
 
 /// No input may take longer, however slow the build.

@@ -61,6 +61,10 @@ pub enum Rule {
     Fields(&'static [&'static str]),
 }
 
+/// Of commands that are answered by a message for each name.
+const MESSAGES: &str =
+    "a message for each name and no reply; tests/server/pubsub.rs compares them with redis-server's";
+
 /// Command (`container|subcommand`; `container` for it and all below), rule, reason.
 pub const RULES: &[(&str, Rule, &str)] = &[
     // --- not sent
@@ -95,6 +99,12 @@ pub const RULES: &[(&str, Rule, &str)] = &[
         Rule::NotSent,
         "makes a stream of the connection; what it shows is in the tests over sockets",
     ),
+    ("subscribe", Rule::NotSent, MESSAGES),
+    ("psubscribe", Rule::NotSent, MESSAGES),
+    ("ssubscribe", Rule::NotSent, MESSAGES),
+    ("unsubscribe", Rule::NotSent, MESSAGES),
+    ("punsubscribe", Rule::NotSent, MESSAGES),
+    ("sunsubscribe", Rule::NotSent, MESSAGES),
     ("module|load", Rule::NotSent, "redis-server would load files"),
     ("module|loadex", Rule::NotSent, "redis-server would load files"),
     ("config|rewrite", Rule::NotSent, "redis-server has no file here and Larder's folder has one"),

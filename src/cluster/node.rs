@@ -202,6 +202,11 @@ impl Node {
         self.parts.membership.view().borrow().clone()
     }
 
+    /// Tells when that changes.
+    pub fn views(&self) -> watch::Receiver<Arc<View>> {
+        self.parts.membership.view()
+    }
+
     /// Who decides.
     pub fn control(&self) -> &Arc<dyn ControlPlane> {
         &self.parts.control

@@ -123,6 +123,8 @@ fn reset(request: &Request, session: &mut Session) -> Outcome {
     session.multi = None;
     session.watched.clear(&request.service.store, request.now);
     request.service.monitors.remove(session.id);
+    request.service.pubsub.end_all(session.id, &mut session.subscriptions);
+    session.client.mark_reply();
     session.is_monitor = false;
     // NO-EVICT stays: in Redis 7.0 it is no part of what is reset.
     session.is_no_touch = false;

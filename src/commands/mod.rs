@@ -32,12 +32,13 @@ mod memory;
 mod module;
 mod object;
 mod persistence;
+mod pubsub;
 mod ranges;
 pub mod record;
 mod replication;
 pub mod scan;
 mod script;
-mod sentinel;
+pub mod sentinel;
 pub mod serve;
 mod server;
 mod slowlog;
@@ -76,6 +77,7 @@ pub const GROUPS: &[&[Command]] = &[
     links::COMMANDS,
     module::COMMANDS,
     persistence::COMMANDS,
+    pubsub::COMMANDS,
     replication::COMMANDS,
     script::COMMANDS,
     sentinel::COMMANDS,

@@ -4,6 +4,8 @@
 //! one by name, a node takes any name, as there is one cluster. While the primary is dead and there is no other yet, this node stands
 //! for it: it takes any command and lets it wait for the next primary. Nothing can be configured here.
 
+pub mod events;
+
 use super::cluster::shown::Shown;
 use super::{Command, Failure, Outcome, Request, container, help_from_table, session};
 use crate::base::ids::NodeId;
@@ -123,9 +125,13 @@ fn shown(request: &Request) -> Result<Shown, Failure> {
 
 /// Who answers: the primary of most partitions, or this node where that one is not heard.
 fn primary(shown: &Shown) -> NodeId {
+    decided_primary(shown).filter(|primary| shown.is_live(*primary)).unwrap_or(shown.me)
+}
+
+/// The primary of most partitions, heard or not.
+fn decided_primary(shown: &Shown) -> Option<NodeId> {
     let partitions = |node: &NodeId| shown.map.primary_of(*node).count();
-    let primary = shown.primaries().into_iter().max_by_key(partitions);
-    primary.filter(|primary| shown.is_live(*primary)).unwrap_or(shown.me)
+    shown.primaries().into_iter().max_by_key(partitions)
 }
 
 fn fields(pairs: &[(&'static str, String)]) -> Reply {

@@ -39,6 +39,7 @@ pub struct Handles {
     keyspace_misses: Counter,
     expired_keys: Counter,
     evicted_keys: Counter,
+    pubsub_dropped: Counter,
     memory: Gauge,
     journal_bytes: Counter,
     checkpoints: Counter,
@@ -62,6 +63,7 @@ impl Handles {
             keyspace_misses: counter!("larder_keyspace_misses_total"),
             expired_keys: counter!("larder_expired_keys_total"),
             evicted_keys: counter!("larder_evicted_keys_total"),
+            pubsub_dropped: counter!("larder_pubsub_dropped_total"),
             memory: gauge!("larder_memory_bytes"),
             journal_bytes: counter!("larder_journal_bytes_total"),
             checkpoints: counter!("larder_checkpoints_total"),
@@ -84,6 +86,7 @@ impl Handles {
             (&self.keyspace_misses, Counted::KeyspaceMisses),
             (&self.expired_keys, Counted::ExpiredKeys),
             (&self.evicted_keys, Counted::EvictedKeys),
+            (&self.pubsub_dropped, Counted::PubsubDropped),
         ] {
             handle.absolute(statistics.since_start(counted));
         }

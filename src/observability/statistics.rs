@@ -63,9 +63,13 @@ pub enum Counter {
     AccessDeniedKey,
     /// Refused channels.
     AccessDeniedChannel,
+    /// Messages published here that other nodes have taken, counted for each of them.
+    PubsubPassedOn,
+    /// The same of those that could not be told.
+    PubsubDropped,
 }
 
-const COUNTERS: usize = Counter::AccessDeniedChannel as usize + 1;
+const COUNTERS: usize = Counter::PubsubDropped as usize + 1;
 
 /// What is counted for each command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

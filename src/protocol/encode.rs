@@ -101,6 +101,11 @@ pub fn array_head(len: usize, out: &mut Vec<u8>) {
     integer(b'*', len as i64, out);
 }
 
+/// Appends the head of out-of-band data of `len` items, which are to follow, as RESP3 writes it.
+pub fn push_head(len: usize, out: &mut Vec<u8>) {
+    integer(b'>', len as i64, out);
+}
+
 #[inline]
 fn null(version: Version) -> &'static [u8] {
     match version {

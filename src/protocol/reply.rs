@@ -70,6 +70,15 @@ impl Reply {
         if asked == force { self } else { Reply::In(asked, Box::new(self)) }
     }
 
+    /// Whether this is out-of-band data and nothing else, which is sent even where replies are not wanted (CLIENT REPLY).
+    pub fn is_push(&self) -> bool {
+        match self {
+            Reply::Push(_) => true,
+            Reply::Many(replies) => replies.iter().all(Reply::is_push),
+            _ => false,
+        }
+    }
+
     /// Whether this is an error.
     pub fn is_error(&self) -> bool {
         matches!(self, Reply::Error(_))

@@ -96,8 +96,8 @@ pub mod flag {
         FAST = 12, "fast";
         /// Allowed before AUTH.
         NO_AUTH = 13, "no_auth";
-        /// May be replicated although it changes no key.
-        MAY_REPLICATE = 14, "may_replicate";
+        /// May be replicated although it changes no key: CLIENT PAUSE WRITE holds it too. Redis does not show it.
+        MAY_REPLICATE = 14, "";
         /// Not inside MULTI.
         NO_MULTI = 15, "no_multi";
         /// Allowed while a script runs too long.

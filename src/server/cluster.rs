@@ -2,8 +2,10 @@
 //! that clients cannot keep busy.
 
 use super::control_file::ControlShelf;
+use super::events::publish_events;
 use super::host::ClusterHost;
 use super::listener;
+use super::publishing::Publishing;
 use super::serving::Serving;
 use crate::base::clock;
 use crate::base::ids::NodeId;
@@ -19,6 +21,7 @@ use crate::cluster::membership::gossip::{Gossip, Settings as GossipSettings};
 use crate::cluster::node::{Answers, Host, Node, Parts, Settings as Times};
 use crate::cluster::trust::Trust;
 use crate::config::Settings;
+use crate::session::pubsub::PassOn;
 use crate::session::service::Service;
 use std::io;
 use std::path::Path;
@@ -167,15 +170,20 @@ async fn start(
     let sockets = listener::open_tcp(&listener::addresses(&settings.bind, port)?, BACKLOG, 1)?;
     let sockets = sockets.into_iter().flat_map(|(_, sockets)| sockets);
     let listeners = sockets.map(TcpListener::from_std).collect::<io::Result<Vec<_>>>()?;
+    let publishing = Publishing::new(service, &node);
+    service.pubsub.pass_on_by(Arc::clone(&publishing) as Arc<dyn PassOn>);
     let answers: BusAnswers = [
         (Kind::Consensus, Arc::clone(&raft) as Arc<dyn Serve>),
         (Kind::Control, Arc::new(Answers(Arc::clone(&node))) as Arc<dyn Serve>),
         (Kind::Forward, Arc::new(Serving(Arc::clone(service))) as Arc<dyn Serve>),
+        (Kind::Publish, Arc::clone(&publishing) as Arc<dyn Serve>),
     ]
     .into();
     let listening = tokio::spawn(listen(listeners, identity, trust, answers, stop.clone()));
     tokio::spawn(note_signs(Arc::clone(&bus), Arc::clone(&node)));
     tokio::spawn(name_cluster(Arc::clone(&node), named));
+    tokio::spawn(publishing.run());
+    tokio::spawn(publish_events(Arc::clone(service)));
     tokio::spawn(Arc::clone(&node).run());
     tracing::info!("Node {me} listens to other nodes on port {port}");
     Ok((node, raft, listening, stop))

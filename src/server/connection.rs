@@ -21,7 +21,7 @@ use super::stream::Stream;
 use crate::base::clock;
 use crate::config::Settings;
 use crate::observability::statistics::Counter;
-use crate::protocol::encode;
+use crate::protocol::encode::{self, Version};
 use crate::protocol::error::ErrorReply;
 use crate::protocol::parser::{Limits, Parser, Step};
 use crate::protocol::reply::Reply;
@@ -434,10 +434,11 @@ impl<S: Stream> Connection<S> {
                         self.session.closing = Some(Closing::Now);
                         continue;
                     }
+                    let version = self.session.version;
                     match dispatch(turn, &mut self.session, self.parser.args(&bytes[used..])) {
                         Verdict::Done(reply) => {
                             used += len;
-                            self.answer(&reply);
+                            self.answer_among_messages(&reply, version);
                             self.close_if_over_limit(&settings);
                         }
                         Verdict::Waiting { ticket, timeout_ms } => {
@@ -494,9 +495,26 @@ impl<S: Stream> Connection<S> {
         }
     }
 
+    /// Answers where the reply belongs among the messages that have come, which were to be in `version` before the command ran.
+    #[inline]
+    fn answer_among_messages(&mut self, reply: &Reply, version: Version) {
+        if self.session.client.has_mail() { self.sort_in(reply, version) } else { self.answer(reply) }
+    }
+
+    #[cold]
+    fn sort_in(&mut self, reply: &Reply, version: Version) {
+        let mut letters = self.session.client.take_mail();
+        let is_reply_before =
+            |letter: &Letter| matches!(letter, Letter::Mark | Letter::Message { is_own: true, .. });
+        let behind = letters.split_off(letters.iter().position(is_reply_before).unwrap_or(letters.len()));
+        self.read_letters(letters, version);
+        self.answer(reply);
+        self.read_letters(behind, self.session.version);
+    }
+
     #[inline]
     fn encode(&mut self, reply: &Reply) {
-        if self.is_told() {
+        if self.is_told() || reply.is_push() {
             encode::encode(reply, self.session.version, &mut self.output);
         }
     }
@@ -593,7 +611,7 @@ impl<S: Stream> Connection<S> {
         if !self.session.is_authenticated && !settings.requirepass.0.is_empty() {
             return UNAUTHENTICATED_OUTPUT_MAX;
         }
-        let is_subscriber = self.session.subscriptions != (0, 0, 0);
+        let is_subscriber = !self.session.subscriptions.is_empty();
         settings.client_output_buffer_limit[if is_subscriber { 2 } else { 0 }].hard
     }
 
@@ -661,13 +679,23 @@ impl<S: Stream> Connection<S> {
         if self.session.client.is_killed() {
             return false;
         }
+        self.read_letters(letters, self.session.version);
+        let service = Arc::clone(&self.service);
+        self.close_if_over_limit(&service.settings());
+        self.session.closing != Some(Closing::Now)
+    }
+
+    /// Does what the letters say. Messages are for a client that speaks this `version`.
+    fn read_letters(&mut self, letters: Vec<Letter>, version: Version) {
         for letter in letters {
             match letter {
-                Letter::Bytes(bytes) => {
-                    if self.output.capacity() == 0 {
-                        self.output = buffers::take();
+                Letter::Bytes(bytes) => self.send_out(&bytes),
+                Letter::Message { bytes, .. } => {
+                    let start = self.output.len();
+                    self.send_out(&bytes);
+                    if version == Version::Resp2 {
+                        self.output[start] = b'*'; // a list, of the same items
                     }
-                    self.output.extend_from_slice(&bytes);
                 }
                 Letter::Served { reply, position, holds } => {
                     self.ticket = None;
@@ -688,12 +716,17 @@ impl<S: Stream> Connection<S> {
                     self.time_is_up(Some(Reply::Error(ROLE_CHANGED)));
                     self.session.close_after_reply();
                 }
-                Letter::RoleChanged | Letter::Nudge => {}
+                Letter::RoleChanged | Letter::Mark | Letter::Nudge => {}
             }
         }
-        let service = Arc::clone(&self.service);
-        self.close_if_over_limit(&service.settings());
-        self.session.closing != Some(Closing::Now)
+    }
+
+    /// Puts bytes that are encoded already behind the replies.
+    fn send_out(&mut self, bytes: &[u8]) {
+        if self.output.capacity() == 0 {
+            self.output = buffers::take();
+        }
+        self.output.extend_from_slice(bytes);
     }
 
     /// Holds commands until the pause changes or the wall clock `until_ms`.
@@ -784,6 +817,7 @@ impl<S> Drop for Connection<S> {
         self.session.watched.clear(&self.service.store, clock::unix_ms());
         forget_watches(&self.service, &mut self.session);
         self.service.monitors.remove(self.session.id);
+        self.service.pubsub.end_all(self.session.id, &mut self.session.subscriptions);
         self.service.clients.remove(&self.session.client);
     }
 }

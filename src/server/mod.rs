@@ -8,6 +8,7 @@ pub mod connection;
 mod connection_tests;
 pub mod control_file;
 pub mod dispatch;
+mod events;
 mod forward;
 #[cfg(test)]
 mod forward_golden_tests;
@@ -20,6 +21,7 @@ mod listening;
 pub mod names;
 pub mod parts;
 pub mod peer;
+mod publishing;
 mod route;
 pub mod runtime;
 pub mod serving;

@@ -112,8 +112,17 @@ pub fn limited_output_len(output_len: usize) -> u64 {
 /// Something for a connection from outside of it.
 #[derive(Clone, Debug)]
 pub enum Letter {
-    /// Bytes to be sent, encoded already: a message, a line of MONITOR.
+    /// Bytes to be sent, encoded already: a line of MONITOR.
     Bytes(Bytes),
+    /// A message of publish/subscribe, as RESP3 writes it.
+    Message {
+        /// The whole of it.
+        bytes: Bytes,
+        /// Whether this client has published it itself, with the command that runs.
+        is_own: bool,
+    },
+    /// What comes before belongs before the reply to the command that runs, what comes behind behind it.
+    Mark,
     /// End the wait of a blocking command: with an error, or as if its time were up.
     Unblock {
         /// With an error.
@@ -253,7 +262,12 @@ impl Client {
     /// Leaves a letter and wakes the connection. Returns the bytes now waiting in the mailbox.
     pub fn send(&self, letter: Letter) -> usize {
         let mut mailbox = self.mailbox.lock();
-        if let Letter::Bytes(bytes) = &letter {
+        self.put(&mut mailbox, letter);
+        mailbox.bytes
+    }
+
+    fn put(&self, mailbox: &mut Mailbox, letter: Letter) {
+        if let Letter::Bytes(bytes) | Letter::Message { bytes, .. } = &letter {
             mailbox.bytes += bytes.len();
         }
         mailbox.letters.push(letter);
@@ -261,7 +275,23 @@ impl Client {
         if let Some(waker) = &mailbox.waker {
             waker.wake_by_ref();
         }
-        mailbox.bytes
+    }
+
+    /// Leaves a message and wakes the connection, unless the connection is to close or more than `limit` bytes (0: any number)
+    /// would wait then. False if it was not left.
+    pub fn leave_message(&self, bytes: Bytes, is_own: bool, limit: u64) -> bool {
+        let mut mailbox = self.mailbox.lock();
+        let output_len = self.output_len.load(Ordering::Relaxed) + mailbox.bytes + bytes.len();
+        if self.is_killed() || (limit > 0 && limited_output_len(output_len) >= limit) {
+            return false;
+        }
+        self.put(&mut mailbox, Letter::Message { bytes, is_own });
+        true
+    }
+
+    /// Notes in the mailbox where the reply to the command that runs belongs.
+    pub fn mark_reply(&self) {
+        self.put(&mut self.mailbox.lock(), Letter::Mark);
     }
 
     /// Takes all letters.

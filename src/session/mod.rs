@@ -1,7 +1,7 @@
 //! A client's state without its socket, and what all sessions share.
 //!
 //! Reading order: `session` (what only its own connection touches), `client` (what others see of it and how they reach it),
-//! `clients` (who is connected), `multi` and `watch` (transactions), `pause`, `monitor`, `forwarding` (commands for other nodes),
+//! `clients` (who is connected), `multi` and `watch` (transactions), `pause`, `monitor`, `pubsub`, `forwarding` (commands for other nodes),
 //! `service` (all of it together).
 
 pub mod apply;
@@ -15,6 +15,7 @@ pub mod holds;
 pub mod monitor;
 pub mod multi;
 pub mod pause;
+pub mod pubsub;
 pub mod roles;
 pub mod saving;
 pub mod service;

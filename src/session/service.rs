@@ -5,6 +5,7 @@ use super::forwarding::Forwards;
 use super::handover::TakeLink;
 use super::monitor::Monitors;
 use super::pause::Pause;
+use super::pubsub::Pubsub;
 use super::roles::assignment_of;
 use super::saving::Saving;
 use super::stop::Stop;
@@ -44,6 +45,8 @@ pub struct Service {
     pub waiting: Waiting,
     /// The journal position up to which a power loss loses nothing, as of the last sync.
     pub durable: watch::Receiver<u64>,
+    /// Who listens to which channels.
+    pub pubsub: Pubsub,
     /// Who watches all commands.
     pub monitors: Monitors,
     /// The order to end the process.
@@ -93,6 +96,7 @@ impl Service {
             durable,
             clients: Clients::default(),
             pause: Pause::default(),
+            pubsub: Pubsub::default(),
             monitors: Monitors::default(),
             stop: Stop::default(),
             statistics: Statistics::new(commands),

@@ -9,6 +9,7 @@ use super::forwarding::message::RequestId;
 use super::handover::{Announced, Handover};
 use super::holds::Holds;
 use super::multi::Multi;
+use super::pubsub::Subscriptions;
 use super::watch::Watched;
 use crate::base::concern::WriteConcern;
 use crate::base::ids::NodeId;
@@ -79,8 +80,8 @@ pub struct Session {
     pub announced: Announced,
     /// Whether this client has changed settings in this turn, and so the next command needs another snapshot of them.
     pub has_new_settings: bool,
-    /// Channels, patterns and sharded channels subscribed to.
-    pub subscriptions: (usize, usize, usize),
+    /// What it listens to.
+    pub subscriptions: Subscriptions,
     /// Whether it is fed by MONITOR.
     pub is_monitor: bool,
     /// Exempt from eviction of clients.
@@ -139,7 +140,7 @@ impl Session {
             handover: None,
             announced: Announced::default(),
             has_new_settings: false,
-            subscriptions: (0, 0, 0),
+            subscriptions: Subscriptions::default(),
             is_monitor: false,
             is_no_evict: false,
             is_no_touch: false,
@@ -187,12 +188,13 @@ impl Session {
     #[inline]
     pub fn publish_buffers(&self) {
         let queued = self.multi.as_ref().map_or(0, |multi| multi.bytes);
-        self.client.note_buffers(self.buffers, queued + self.watched.bytes());
+        let held = queued + self.watched.bytes() + self.subscriptions.bytes();
+        self.client.note_buffers(self.buffers, held);
     }
 
     /// What others may see.
     pub fn profile(&self) -> Profile {
-        let (channels, patterns, shard_channels) = self.subscriptions;
+        let (channels, patterns, shard_channels) = self.subscriptions.counts();
         Profile {
             name: self.name.clone(),
             user: Arc::clone(&self.user),
@@ -216,7 +218,7 @@ impl Session {
     /// Whether only commands of publish/subscribe make sense: subscribed, in the protocol without push messages.
     #[inline]
     pub fn is_subscriber_only(&self) -> bool {
-        self.version == Version::Resp2 && self.subscriptions != (0, 0, 0)
+        self.version == Version::Resp2 && !self.subscriptions.is_empty()
     }
 
     /// Ends the connection once everything is sent.

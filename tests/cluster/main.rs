@@ -21,6 +21,7 @@ mod disks;
 mod five;
 mod kills;
 mod pauses;
+mod pubsub;
 mod restarts;
 
 /// Rounds of a test: a few, or `LARDER_ROUNDS`.

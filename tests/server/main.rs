@@ -13,6 +13,7 @@ mod limits;
 mod lost;
 mod observability;
 mod protocol;
+mod pubsub;
 mod restart;
 mod roles;
 mod semantics;

@@ -29,6 +29,8 @@ pub enum Kind {
     Control = 2,
     /// Commands of clients whose data is there.
     Forward = 3,
+    /// Messages that clients have published.
+    Publish = 8,
 }
 
 /// Why there is no answer.

@@ -35,7 +35,7 @@ pub fn opening(is_sealed: bool) -> [u8; OPENING_LEN] {
 pub enum Lane {
     /// Consensus and control: leases hang on them.
     Urgent,
-    /// Commands of clients.
+    /// Commands and messages of clients.
     Bulk,
 }
 
@@ -44,7 +44,7 @@ impl Lane {
     pub fn of(kind: Kind) -> Lane {
         match kind {
             Kind::Consensus | Kind::Control => Lane::Urgent,
-            Kind::Forward => Lane::Bulk,
+            Kind::Forward | Kind::Publish => Lane::Bulk,
         }
     }
 
@@ -114,6 +114,7 @@ impl Tag {
             1 => Tag::Request(Kind::Consensus),
             2 => Tag::Request(Kind::Control),
             3 => Tag::Request(Kind::Forward),
+            8 => Tag::Request(Kind::Publish),
             4 => Tag::Answer,
             5 => Tag::Refused,
             6 => Tag::Failed,
@@ -233,8 +234,8 @@ mod tests {
 
     #[test]
     fn heads_come_back() {
-        for tag in (0..8).filter_map(Tag::of) {
-            let lane = if tag == Tag::Request(Kind::Forward) { Lane::Bulk } else { Lane::Urgent };
+        for tag in (0..9).filter_map(Tag::of) {
+            let lane = if let Tag::Request(kind) = tag { Lane::of(kind) } else { Lane::Urgent };
             let head = Head { tag, id: 7 << 40, length: 0 };
             assert_eq!(Head::read(&head.to_bytes(), lane), Ok(Some(head)));
             assert_eq!(Head::read(&head.to_bytes()[..HEAD_LEN - 1], lane), Ok(None));

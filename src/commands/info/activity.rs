@@ -3,6 +3,7 @@
 use super::Lines;
 use super::facts::Facts;
 use crate::observability::statistics::Counter;
+use crate::session::pubsub::Channels;
 
 pub fn clients(facts: &Facts, lines: &mut Lines) {
     let clients = facts.service.clients.list();
@@ -44,7 +45,13 @@ pub fn stats(facts: &Facts, lines: &mut Lines) {
     lines.zeros(&["total_eviction_exceeded_time", "current_eviction_exceeded_time"]);
     lines.add("keyspace_hits", count(Counter::KeyspaceHits));
     lines.add("keyspace_misses", count(Counter::KeyspaceMisses));
-    lines.zeros(&["pubsub_channels", "pubsub_patterns", "pubsubshard_channels", "latest_fork_usec"]);
+    let pubsub = &facts.service.pubsub;
+    lines.add("pubsub_channels", pubsub.channel_count(Channels::Global));
+    lines.add("pubsub_patterns", pubsub.pattern_count());
+    lines.add("pubsubshard_channels", pubsub.channel_count(Channels::Sharded));
+    lines.add("larder_pubsub_passed_on", count(Counter::PubsubPassedOn));
+    lines.add("larder_pubsub_dropped", count(Counter::PubsubDropped));
+    lines.add("latest_fork_usec", 0);
     lines.zeros(&["total_forks", "migrate_cached_sockets", "slave_expires_tracked_keys"]);
     lines.zeros(&["active_defrag_hits", "active_defrag_misses", "active_defrag_key_hits"]);
     lines.zeros(&["active_defrag_key_misses", "total_active_defrag_time", "current_active_defrag_time"]);

@@ -130,7 +130,9 @@ impl Bus for TcpBus {
 }
 
 fn kind_of(byte: u8) -> Option<Kind> {
-    [Kind::Consensus, Kind::Control, Kind::Forward].into_iter().find(|kind| *kind as u8 == byte)
+    [Kind::Consensus, Kind::Control, Kind::Forward, Kind::Publish]
+        .into_iter()
+        .find(|kind| *kind as u8 == byte)
 }
 
 /// Answers other nodes' requests, for ever.
