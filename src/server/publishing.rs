@@ -94,6 +94,7 @@ impl Outbox {
 
 /// See the module.
 pub struct Publishing {
+    this: Weak<Publishing>,
     service: Arc<Service>,
     node: Weak<Node>,
     /// One for each other member.
@@ -105,7 +106,8 @@ pub struct Publishing {
 impl Publishing {
     /// For this node of the cluster, without others.
     pub fn new(service: &Arc<Service>, node: &Arc<Node>) -> Arc<Publishing> {
-        Arc::new(Publishing {
+        Arc::new_cyclic(|this| Publishing {
+            this: Weak::clone(this),
             service: Arc::clone(service),
             node: Arc::downgrade(node),
             outboxes: ArcSwap::default(),
@@ -161,6 +163,28 @@ impl Publishing {
         }
     }
 
+    /// Gives messages of another node to the clients of this one. False if they make no sense.
+    fn hear(&self, from: NodeId, body: &[u8]) -> bool {
+        let request = match decode(body) {
+            Ok(request) => request,
+            Err(malformed) => {
+                tracing::warn!(%from, "messages of another node are {}", malformed.0);
+                return false;
+            }
+        };
+        // Held while they are given out: a request that overtakes another one, which took too long, waits here or makes it late.
+        let mut heard = self.heard.lock();
+        let last = heard.entry(from).or_insert((request.process, 0));
+        if last.0 == request.process && request.number <= last.1 {
+            return true;
+        }
+        *last = (request.process, request.number);
+        for Message { channels, channel, payload } in request.messages {
+            self.service.publish_here(channels, channel, payload, 0);
+        }
+        true
+    }
+
     async fn call(&self, to: NodeId, body: Vec<u8>) -> Result<(), String> {
         let node = self.node.upgrade().ok_or("this node stops")?;
         let address = node.address_of(to).ok_or("no address is known")?;
@@ -187,27 +211,13 @@ impl PassOn for Publishing {
 #[async_trait]
 impl Serve for Publishing {
     async fn serve(&self, from: NodeId, body: Vec<u8>) -> Option<Vec<u8>> {
-        let request = match decode(&body) {
-            Ok(request) => request,
-            Err(malformed) => {
-                tracing::warn!(%from, "messages of another node are {}", malformed.0);
-                return None;
-            }
-        };
         if !self.node.upgrade()?.map().nodes.contains_key(&from) {
-            return Some(Vec::new()); // nobody here knows it yet: there is nobody to be told
+            return Some(Vec::new()); // it is no member, or was none a moment ago: nothing is remembered of strangers
         }
-        // Held while they are given out: requests that overtake each other do so here, after one took too long.
-        let mut heard = self.heard.lock();
-        let last = heard.entry(from).or_insert((request.process, 0));
-        if last.0 == request.process && request.number <= last.1 {
-            return Some(Vec::new());
-        }
-        *last = (request.process, request.number);
-        for Message { channels, channel, payload } in request.messages {
-            self.service.publish_here(channels, channel, payload, 0);
-        }
-        Some(Vec::new())
+        let this = self.this.upgrade()?;
+        // Thousands may listen to each of a thousand messages; leases hang on the threads here.
+        let is_heard = tokio::task::spawn_blocking(move || this.hear(from, &body)).await;
+        is_heard.ok().filter(|makes_sense| *makes_sense).map(|_| Vec::new())
     }
 }
 
