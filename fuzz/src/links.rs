@@ -3,7 +3,7 @@
 
 use super::memory;
 use larder::replication::wire::{
-    Batch, FRAME_MAX, Frame, decode, put_chunk, put_message, put_part, put_records,
+    Batch, FRAME_MAX, Frame, Packed, decode, put_chunk, put_message, put_part, put_records,
 };
 
 /// Bytes in front of a frame's kind.
@@ -16,7 +16,7 @@ fn written(frame: &Frame) -> Vec<u8> {
         Frame::Message(message) => put_message(&mut out, message),
         Frame::Records(batch) => put_records(&mut out, &again(batch)),
         Frame::Part(bytes) => put_part(&mut out, bytes),
-        Frame::Chunk { offset, bytes } => put_chunk(&mut out, *offset, bytes).expect("packs"),
+        Frame::Chunk { offset, bytes } => put_chunk(&mut out, &Packed::new(*offset, bytes).expect("packs")),
     }
     out.split_off(HEAD)
 }

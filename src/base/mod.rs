@@ -6,6 +6,7 @@ pub mod clock;
 pub mod concern;
 pub mod crash_point;
 pub mod crc16;
+pub mod gentle;
 pub mod glob;
 pub mod ids;
 pub mod long_double;

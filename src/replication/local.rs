@@ -5,9 +5,9 @@
 
 use super::lost::{self, Lost};
 use super::storage::{Incoming, LostTail, Outgoing, ReadError, Records, Storage};
-use super::wire::Offer;
-use crate::base::clock;
+use super::wire::{Offer, Packed};
 use crate::base::ids::{Lsn, PartitionId, Point};
+use crate::base::{clock, gentle};
 use crate::store::journal::{Cursor, CursorError, Place};
 use crate::store::{ApplyError, Flushed, IncomingSnapshot, Interrupt, Snapshot, SnapshotOffer, Store};
 use async_trait::async_trait;
@@ -56,6 +56,10 @@ fn tell(sender: &watch::Sender<u64>, position: u64) {
 /// Runs what takes long on a thread of its own.
 async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
     tokio::task::spawn_blocking(work).await.map_err(|error| format!("a task of the store ended: {error}"))
+}
+/// Runs what works on whole snapshots, and leaves the processor to others.
+async fn apart_gently<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+    apart(|| gentle::run(work)).await
 }
 
 #[async_trait]
@@ -170,6 +174,7 @@ impl From<Offer> for SnapshotOffer {
     }
 }
 
+#[async_trait]
 impl Outgoing for Snapshot {
     fn offer(&self) -> Offer {
         let SnapshotOffer { id, partition, point, bytes, checksum } = Snapshot::offer(self);
@@ -180,8 +185,9 @@ impl Outgoing for Snapshot {
         self.position
     }
 
-    fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-        Snapshot::read(self, offset, len)
+    async fn packed(self: Arc<Self>, offset: u64, len: usize) -> io::Result<Packed> {
+        let packed = apart_gently(move || Packed::new(offset, &self.read(offset, len)?));
+        packed.await.map_err(io::Error::other)?
     }
 }
 
@@ -202,7 +208,7 @@ impl Incoming for Arriving {
     async fn write(&mut self, offset: u64, bytes: Vec<u8>) -> io::Result<()> {
         let gone = || io::Error::other("an earlier write of the snapshot did not end");
         let mut incoming = self.incoming.take().ok_or_else(gone)?;
-        let written = apart(move || {
+        let written = apart_gently(move || {
             let written = incoming.write(offset, &bytes);
             (incoming, written)
         });

@@ -12,14 +12,15 @@ use super::catch_up::{places, plan};
 use super::progress::LinkId;
 use super::storage::{Outgoing, ReadError, Records};
 use super::wire::{
-    Batch, Frame, FrameReader, Hello, Message, Plan, VERSION, put_chunk, put_message, put_part, put_records,
-    send,
+    Batch, Frame, FrameReader, Hello, Message, Packed, Plan, VERSION, put_chunk, put_message, put_part,
+    put_records, send,
 };
 use super::{LinkError, Node};
 use crate::base::ids::{Epoch, Lsn, PartitionId, Point};
 use crate::store::journal::{Place, put_number, visit_sections};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
@@ -66,6 +67,8 @@ struct Feed {
     consumed_bytes: u64,
     /// The snapshot it wants, and from where on; taken out when it is being made.
     wanted: Option<(PartitionId, Option<(u64, u64)>, Lsn)>,
+    /// The next piece of the snapshot that is sent, which is named beside it.
+    packed: Option<(u64, io::Result<Packed>)>,
     /// The snapshot that was made.
     made: Option<(PartitionId, Option<(u64, u64)>, Result<Arc<dyn Outgoing>, String>)>,
 }
@@ -261,6 +264,8 @@ impl Feed {
 struct Sending {
     snapshot: Arc<dyn Outgoing>,
     offset: u64,
+    /// The next piece is being packed.
+    is_packing: bool,
 }
 
 /// The half that sends.
@@ -391,9 +396,10 @@ impl<W: AsyncWrite + Unpin> Sender<'_, W> {
 
     /// Begins or goes on to send the snapshot that is wanted.
     fn put_snapshot(&mut self, out: &mut Vec<u8>) -> Result<(), LinkError> {
-        let (wanted, made, has_window) = {
+        let (wanted, made, packed, has_window) = {
             let mut feed = self.feed.lock();
-            (feed.wanted.take(), feed.made.take(), feed.has_window(self.node.sizes.window))
+            let has_window = feed.has_window(self.node.sizes.window);
+            (feed.wanted.take(), feed.made.take(), feed.packed.take(), has_window)
         };
         if let Some((id, resume, at_least)) = wanted {
             self.snapshot = None;
@@ -402,16 +408,29 @@ impl<W: AsyncWrite + Unpin> Sender<'_, W> {
         if let Some((id, resume, made)) = made {
             self.begin_snapshot(id, resume, made, out);
         }
-        let Some(sending) = self.snapshot.as_mut().filter(|_| has_window) else { return Ok(()) };
+        let Some(sending) = &mut self.snapshot else { return Ok(()) };
         let offer = sending.snapshot.offer();
-        let len = (offer.bytes - sending.offset).min(self.node.sizes.chunk as u64) as usize;
-        let bytes = sending.snapshot.read(sending.offset, len)?;
-        let before = out.len();
-        put_chunk(out, sending.offset, &bytes)?;
-        self.feed.lock().sent_bytes += (out.len() - before) as u64;
-        sending.offset += bytes.len() as u64;
+        let packed = packed.filter(|(id, _)| *id == offer.id).map(|(_, packed)| packed).transpose()?;
+        // Of the same snapshot another piece may come, if it is sent anew from another place.
+        if let Some(packed) = packed.filter(|packed| packed.offset == sending.offset) {
+            let before = out.len();
+            put_chunk(out, &packed);
+            self.feed.lock().sent_bytes += (out.len() - before) as u64;
+            sending.offset += packed.len as u64;
+            sending.is_packing = false;
+        }
         if sending.offset >= offer.bytes {
             self.snapshot = None;
+        } else if has_window && !sending.is_packing {
+            sending.is_packing = true;
+            let len = (offer.bytes - sending.offset).min(self.node.sizes.chunk as u64) as usize;
+            let (snapshot, offset) = (Arc::clone(&sending.snapshot), sending.offset);
+            let (feed, news) = (Arc::clone(self.feed), Arc::clone(self.news));
+            tokio::spawn(async move {
+                let packed = snapshot.packed(offset, len).await;
+                feed.lock().packed = Some((offer.id, packed));
+                news.notify_one();
+            });
         }
         Ok(())
     }
@@ -440,7 +459,7 @@ impl<W: AsyncWrite + Unpin> Sender<'_, W> {
                 let known = resume.filter(|(id, offset)| *id == offer.id && *offset <= offer.bytes);
                 let offset = known.map_or(0, |(_, offset)| offset);
                 put_message(out, &Message::Snapshot(offer, offset));
-                self.snapshot = Some(Sending { snapshot, offset });
+                self.snapshot = Some(Sending { snapshot, offset, is_packing: false });
             }
             Err(reason) => put_message(out, &Message::NoSnapshot(id, reason)),
         }

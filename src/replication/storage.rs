@@ -1,7 +1,7 @@
 //! `Storage`: what replication needs of a node's data. The store is one; the simulation has another, without files.
 
 use super::lost::Lost;
-use super::wire::Offer;
+use super::wire::{Offer, Packed};
 use crate::base::ids::{Lsn, PartitionId, Point};
 use crate::store::ApplyError;
 use crate::store::journal::Place;
@@ -34,6 +34,7 @@ pub trait Records: Send {
 }
 
 /// A snapshot that can be read.
+#[async_trait]
 pub trait Outgoing: Send + Sync {
     /// What it is.
     fn offer(&self) -> Offer;
@@ -41,8 +42,8 @@ pub trait Outgoing: Send + Sync {
     /// The position of this node's journal behind which are the records that it lacks.
     fn position(&self) -> u64;
 
-    /// Up to `len` bytes from `offset` on.
-    fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>>;
+    /// Up to `len` bytes from `offset` on, packed.
+    async fn packed(self: Arc<Self>, offset: u64, len: usize) -> io::Result<Packed>;
 }
 
 /// A snapshot on its way in.

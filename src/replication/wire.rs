@@ -250,15 +250,30 @@ pub fn put_part(out: &mut Vec<u8>, bytes: &[u8]) {
     put_frame(out, PART, |out| out.extend_from_slice(bytes));
 }
 
-/// Appends a piece of a snapshot, packed.
-pub fn put_chunk(out: &mut Vec<u8>, offset: u64, bytes: &[u8]) -> io::Result<()> {
-    let packed = zstd::bulk::compress(bytes, 1)?;
+/// A piece of a snapshot, packed.
+#[derive(Debug)]
+pub struct Packed {
+    /// Where it begins in the snapshot.
+    pub offset: u64,
+    /// Its length once unpacked.
+    pub len: usize,
+    bytes: Vec<u8>,
+}
+
+impl Packed {
+    /// Packs what stands in a snapshot from `offset` on.
+    pub fn new(offset: u64, bytes: &[u8]) -> io::Result<Packed> {
+        Ok(Packed { offset, len: bytes.len(), bytes: zstd::bulk::compress(bytes, 1)? })
+    }
+}
+
+/// Appends a piece of a snapshot.
+pub fn put_chunk(out: &mut Vec<u8>, packed: &Packed) {
     put_frame(out, CHUNK, |out| {
-        out.extend_from_slice(&offset.to_le_bytes());
-        out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
-        out.extend_from_slice(&packed);
+        out.extend_from_slice(&packed.offset.to_le_bytes());
+        out.extend_from_slice(&(packed.len as u32).to_le_bytes());
+        out.extend_from_slice(&packed.bytes);
     });
-    Ok(())
 }
 
 /// Reads frames. What was read of a frame stays, so that a read can be given up at any time and begun again.
@@ -355,7 +370,7 @@ mod tests {
         expected.push(Frame::Records(batch));
         put_part(&mut out, &[1; 500]);
         expected.push(Frame::Part(vec![1; 500]));
-        put_chunk(&mut out, 8, &[2; 5000]).expect("packs");
+        put_chunk(&mut out, &Packed::new(8, &[2; 5000]).expect("packs"));
         expected.push(Frame::Chunk { offset: 8, bytes: vec![2; 5000] });
         for len in [1, 7, 8, 9, 100, out.len()] {
             let (mut to, from) = tokio::io::duplex(len);

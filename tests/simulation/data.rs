@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use larder::base::ids::{Lsn, PartitionId, Point};
 use larder::replication::lost::Lost;
 use larder::replication::storage::{Incoming, LostTail, Outgoing, ReadError, Records, Storage};
-use larder::replication::wire::Offer;
+use larder::replication::wire::{Offer, Packed};
 use larder::store::journal::{Place, put_number, visit_sections};
 use larder::store::{ApplyError, Refusal, Store};
 use parking_lot::Mutex;
@@ -435,6 +435,7 @@ struct Taken {
     bytes: Vec<u8>,
 }
 
+#[async_trait]
 impl Outgoing for Taken {
     fn offer(&self) -> Offer {
         self.offer
@@ -444,9 +445,9 @@ impl Outgoing for Taken {
         self.position
     }
 
-    fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+    async fn packed(self: Arc<Self>, offset: u64, len: usize) -> io::Result<Packed> {
         let from = (offset as usize).min(self.bytes.len());
-        Ok(self.bytes[from..(from + len).min(self.bytes.len())].to_vec())
+        Packed::new(offset, &self.bytes[from..(from + len).min(self.bytes.len())])
     }
 }
 

@@ -14,8 +14,8 @@
 
 use super::leftovers::Keep;
 use super::{IncomingSnapshot, SnapshotError, failed, sync_folder};
-use crate::base::crash_point;
 use crate::base::ids::{PartitionId, Point};
+use crate::base::{crash_point, gentle};
 use crate::store::partition::Partition;
 use crate::store::tree::{Batch, Environment, map_bytes};
 use crate::store::{Store, recovery};
@@ -56,7 +56,7 @@ impl Store {
         let mut fresh = self.make_folder(id)?;
         incoming.move_to(&fresh.path)?;
         let environment = Environment::open(&fresh.path, map_bytes(self.partition_count()))?;
-        environment.check_all(&AtomicBool::new(false))?;
+        gentle::run(|| environment.check_all(&AtomicBool::new(false)))?;
         let state = environment.state()?;
         if state.is_none_or(|state| state.point != offer.point) {
             return Err(SnapshotError::Refused(format!(

@@ -11,8 +11,8 @@
 //! a power loss, and is received again.
 
 use super::{SnapshotError, SnapshotOffer, failed, sync_folder};
-use crate::base::crash_point;
 use crate::base::ids::{Epoch, Lsn, PartitionId, Point};
+use crate::base::{crash_point, gentle};
 use crate::store::tree::{Scanned, scan};
 use crate::store::{Store, room};
 use parking_lot::Mutex;
@@ -163,7 +163,7 @@ impl IncomingSnapshot {
         }
         self.sync()?;
         crash_point::pass("incoming-complete");
-        match scan(&self.path(), self.offer.copied()) {
+        match gentle::run(|| scan(&self.path(), self.offer.copied())) {
             Ok(scanned) => self.scanned = Some(scanned),
             Err(error) => {
                 self.is_kept = false;

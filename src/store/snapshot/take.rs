@@ -1,8 +1,8 @@
 //! Taking a snapshot: a checkpoint, then a copy of the tree's pages into a file.
 
 use super::{SnapshotError, SnapshotOffer, failed};
-use crate::base::crash_point;
 use crate::base::ids::{PartitionId, Point};
+use crate::base::{crash_point, gentle};
 use crate::store::{Store, room};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -75,8 +75,8 @@ impl Store {
         room::check(&folder, self.tree(usize::from(id.0)).copy_bytes()).map_err(SnapshotError::NoRoom)?;
         let number: u64 = rand::random();
         let path = folder.join(format!("{id}-{number:016x}.mdb"));
-        let copied = pinned.copy(&path);
-        drop(pinned);
+        let to = path.clone();
+        let copied = gentle::run(move || pinned.copy(&to)); // and nothing is pinned any more
         // From here on an error removes the file.
         let file = File::open(&path).map(|file| SnapshotFile { file, path: path.clone() });
         let copied = copied?;

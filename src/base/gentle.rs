@@ -1,0 +1,39 @@
+//! Long work that leaves the processor to whoever answers clients.
+
+use rustix::process::{getpriority_process, setpriority_process};
+
+/// By how much the priority is lower: a tenth of the processor time where others want all of it, everything where nobody does.
+const NICENESS: i32 = 10;
+/// The highest number the kernel knows.
+const LEAST_URGENT: i32 = 19;
+
+/// Runs `work` on a thread of its own with a lower priority, and waits for its end. Not for what holds a lock that commands wait for: they
+/// would wait for the processor too.
+pub fn run<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    let gently = || {
+        // Of this thread alone. Where it is refused the work is as urgent as any.
+        let lowered = getpriority_process(None)
+            .and_then(|priority| setpriority_process(None, (priority + NICENESS).min(LEAST_URGENT)));
+        if let Err(error) = lowered {
+            tracing::debug!("the priority of a thread stays as it is: {error}");
+        }
+        work()
+    };
+    std::thread::scope(|scope| match scope.spawn(gently).join() {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::getpriority_process;
+
+    #[test]
+    fn the_work_is_less_urgent_and_the_caller_as_before() {
+        let before = getpriority_process(None).expect("it has one");
+        let within = super::run(|| getpriority_process(None)).expect("it has one");
+        assert_eq!(within, (before + super::NICENESS).min(super::LEAST_URGENT));
+        assert_eq!(getpriority_process(None).expect("it has one"), before);
+    }
+}
