@@ -31,11 +31,6 @@ impl Part {
     pub fn is_primary(&self) -> bool {
         matches!(self, Part::Primary { .. })
     }
-
-    /// Whether a node that played this part goes on with the other as it was: a primary in a later epoch has the same history.
-    pub fn goes_on_as(&self, other: &Part) -> bool {
-        self == other || (self.is_primary() && other.is_primary())
-    }
 }
 
 /// Who counts for acknowledgements of a partition: identities of nodes, as their data folders have them. Everybody who follows, if

@@ -1,5 +1,5 @@
-//! Links as the assignment asks for them: one to each primary that is followed, for all partitions that are followed there,
-//! begun again when it ends.
+//! Links as the assignment asks for them: to each primary that is followed, for all partitions that are followed there, begun again
+//! when they end.
 
 use super::assignment::{Assignment, Part};
 use super::replica::follow;
@@ -8,6 +8,7 @@ use crate::base::ids::{Epoch, PartitionId};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::io;
+use std::pin::Pin;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -26,25 +27,28 @@ pub trait Dial: Send + Sync + 'static {
     async fn dial(&self, host: &str, port: u16) -> io::Result<Box<dyn LinkStream>>;
 }
 
+/// A link, and what it is for.
+struct Link<'a> {
+    to: (String, u16),
+    partitions: Followed,
+    run: Pin<Box<dyn Future<Output = ()> + Send + 'a>>,
+}
+
+/// Partitions that are followed at one primary, with their epochs.
+type Followed = Vec<(PartitionId, Option<Epoch>)>;
+
 /// Keeps links as long as it runs. Old snapshots are dropped on the way.
 pub async fn keep_links(node: &Node, dial: &dyn Dial) {
     let mut assignments = node.replication.assignments();
+    let mut links: Vec<Link> = Vec::new();
     loop {
         let assignment = assignments.borrow_and_update().clone();
-        let followed = followed(&assignment);
-        // Nothing is left of links that were; positions are another journal's from here on.
-        node.replication.with_upstream(|upstream| *upstream = Upstream::default());
-        let links =
-            followed.iter().map(|((host, port), partitions)| keep_link(node, dial, host, *port, partitions));
-        let all = async {
-            let mut links: Vec<_> = links.map(Box::pin).collect();
+        change_links(&mut links, followed(&assignment), node, dial);
+        let all = std::future::poll_fn(|context| {
             // None of them ends; each is polled whenever anything wakes this task.
-            std::future::poll_fn(|context| {
-                links.iter_mut().for_each(|link| _ = link.as_mut().poll(context));
-                std::task::Poll::<()>::Pending
-            })
-            .await;
-        };
+            links.iter_mut().for_each(|link| _ = link.run.as_mut().poll(context));
+            std::task::Poll::<()>::Pending
+        });
         let forget = async {
             loop {
                 tokio::time::sleep(node.snapshots.pause()).await;
@@ -61,9 +65,35 @@ pub async fn keep_links(node: &Node, dial: &dyn Dial) {
     }
 }
 
+/// Ends links for what is not followed there any more, and begins links for what no link is for. One whose partitions are all followed as
+/// before goes on: its primary may be waiting for what is acknowledged over it. So there can be more links than one to a node, each
+/// for other partitions, until one of them ends.
+fn change_links<'a>(
+    links: &mut Vec<Link<'a>>,
+    mut followed: BTreeMap<(String, u16), Followed>,
+    node: &'a Node,
+    dial: &'a dyn Dial,
+) {
+    links.retain(|link| {
+        let Some(wanted) = followed.get_mut(&link.to) else { return false };
+        let goes_on = link.partitions.iter().all(|partition| wanted.contains(partition));
+        wanted.retain(|partition| !goes_on || !link.partitions.contains(partition));
+        goes_on
+    });
+    if links.is_empty() {
+        // Nothing is left of links that were; positions are another journal's from here on.
+        node.replication.with_upstream(|upstream| *upstream = Upstream::default());
+    }
+    for (to, partitions) in followed.into_iter().filter(|(_, partitions)| !partitions.is_empty()) {
+        let ((host, port), own) = (to.clone(), partitions.clone());
+        let run = Box::pin(async move { keep_link(node, dial, &host, port, &own).await });
+        links.push(Link { to, partitions, run });
+    }
+}
+
 /// Who is followed, and for which partitions.
-fn followed(assignment: &Assignment) -> BTreeMap<(String, u16), Vec<(PartitionId, Option<Epoch>)>> {
-    let mut followed: BTreeMap<(String, u16), Vec<_>> = BTreeMap::new();
+fn followed(assignment: &Assignment) -> BTreeMap<(String, u16), Followed> {
+    let mut followed: BTreeMap<(String, u16), Followed> = BTreeMap::new();
     for (id, part) in assignment.parts.iter().enumerate() {
         if let Part::Replica { host, port, epoch } = part {
             followed.entry((host.clone(), *port)).or_default().push((PartitionId(id as u16), *epoch));

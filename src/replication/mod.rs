@@ -261,8 +261,11 @@ impl Replication {
         self.progress.lock().set_copies(assignment.copies, assignment.counted.clone());
         self.is_replica.store(!assignment.has_primary(), Ordering::Release);
         let before = self.assignment();
-        if !before.parts.iter().zip(&assignment.parts).all(|(before, part)| before.goes_on_as(part)) {
+        let mut parts = before.parts.iter().zip(&assignment.parts);
+        if parts.clone().any(|(before, part)| before.is_primary() && !part.is_primary()) {
             self.term.fetch_add(1, Ordering::AcqRel);
+        }
+        if !parts.any(|(before, part)| before == part && matches!(part, Part::Replica { .. })) {
             *self.upstream.lock() = Upstream::default(); // before links begin that tell more
         }
         self.assignment.send_if_modified(|known| {
@@ -278,8 +281,8 @@ impl Replication {
         self.note_progress();
     }
 
-    /// Changes with the parts: what began in one term and ends in another began in another part, and what was waited for may
-    /// never come.
+    /// Changes when this node is primary of something no more: what began as a primary's in an earlier term may never be
+    /// acknowledged.
     #[inline]
     pub fn term(&self) -> u64 {
         self.term.load(Ordering::Acquire)
@@ -439,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_parts_begins_a_term_and_a_change_of_copies_does_not() {
+    fn the_end_of_a_primary_begins_a_term_and_nothing_else_does() {
         let replication = Replication::new(Assignment::primary(1, 2));
         replication.assign(Assignment::primary(1, 3));
         assert_eq!((replication.term(), replication.is_replica()), (0, false));
@@ -450,9 +453,15 @@ mod tests {
             ..Assignment::primary(1, 3)
         };
         replication.assign(primary(5));
-        assert_eq!(replication.term(), 2);
+        assert_eq!(
+            (replication.term(), replication.is_replica()),
+            (1, false),
+            "nobody waited for a replica's replies"
+        );
         replication.assign(primary(6));
-        assert_eq!(replication.term(), 2, "it is the same history");
+        assert_eq!(replication.term(), 1, "it is the same history");
+        replication.assign(Assignment::replica(1, 3, "a", 1));
+        assert_eq!(replication.term(), 2);
     }
 
     #[test]

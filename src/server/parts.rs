@@ -70,13 +70,12 @@ pub fn in_step(
     found.into_iter().map(|(node, partitions)| (node, partitions.into_iter().collect())).collect()
 }
 
-/// Whether the follower with this name has everything of these partitions up to this position of the journal.
+/// Whether the follower with this name has everything of these partitions up to this position of the journal. It may have a link for
+/// some and another for others.
 pub fn has(replication: &Replication, name: &str, position: u64, partitions: &[PartitionId]) -> bool {
-    replication.followers().iter().any(|(_, follower)| {
-        follower.node == name
-            && follower.journaled >= position
-            && partitions.iter().all(|id| follower.in_step.contains(id))
-    })
+    let followers = replication.followers();
+    let links = followers.iter().filter(|(_, it)| it.node == name && it.journaled >= position);
+    partitions.iter().all(|id| links.clone().any(|(_, follower)| follower.in_step.contains(id)))
 }
 
 /// Whether a majority of the copies of everything that this node is primary of follows it.
