@@ -6,7 +6,7 @@
 //! last common one, writes the others out, and takes a snapshot.
 
 use super::storage::{ReadError, Storage};
-use super::wire::Plan;
+use super::wire::{Chain, Plan};
 use crate::base::ids::{Lsn, PartitionId, Point};
 use crate::store::journal::{Place, visit_sections};
 use std::collections::BTreeMap;
@@ -80,42 +80,49 @@ pub fn own_history(storage: &dyn Storage, partition: PartitionId) -> Result<Vec<
 #[derive(Debug)]
 pub struct Search {
     own: Vec<(Lsn, u32)>,
-    /// Below this index all are common.
-    common: usize,
-    /// From this index on none is.
-    different: usize,
+    /// The last that is known to be common.
+    common: Option<Lsn>,
+    /// The last common one, if one is known at all, does not stand below this index,
+    low: usize,
+    /// nor is it this one or one behind it.
+    high: usize,
 }
 
 impl Search {
     /// Among these transactions of this node's, oldest first.
     pub fn new(own: Vec<(Lsn, u32)>) -> Search {
-        Search { common: 0, different: own.len(), own }
+        Search { common: None, low: 0, high: own.len(), own }
     }
 
     /// Which transaction's chain to ask for next; none if the search is over.
     pub fn next(&self) -> Option<Lsn> {
-        (self.common < self.different).then(|| self.own[self.middle()].0)
+        (self.low < self.high).then(|| self.own[self.middle()].0)
     }
 
     fn middle(&self) -> usize {
-        usize::midpoint(self.common, self.different)
+        usize::midpoint(self.low, self.high)
     }
 
-    /// Takes the answer: what the other has as the chain of this transaction, if it has it.
-    pub fn answer(&mut self, lsn: Lsn, chain: Option<u32>) {
+    /// Takes the answer: what the other has as the chain of this transaction.
+    pub fn answer(&mut self, lsn: Lsn, chain: Chain) {
         let middle = self.middle();
-        if self.next() == Some(lsn) {
-            if chain == Some(self.own[middle].1) {
-                self.common = middle + 1;
-            } else {
-                self.different = middle;
+        if self.next() != Some(lsn) {
+            return;
+        }
+        match chain {
+            Chain::Is(chain) if chain == self.own[middle].1 => {
+                self.common = Some(lsn);
+                self.low = middle + 1;
             }
+            // It may be common. Only what the other has kept can be known to be, and that stands behind it.
+            Chain::NotKept => self.low = middle + 1,
+            Chain::Is(_) | Chain::NotYet => self.high = middle,
         }
     }
 
     /// The last common transaction, once the search is over; none if there is none among those known.
     pub fn outcome(&self) -> Option<Lsn> {
-        self.common.checked_sub(1).map(|last| self.own[last].0)
+        self.common
     }
 }
 
@@ -133,10 +140,26 @@ mod tests {
             while let Some(lsn) = search.next() {
                 asked += 1;
                 assert!(asked <= 6);
-                search.answer(Lsn(3), Some(3)); // of something else
-                search.answer(lsn, Some(if lsn.0 <= last_common { lsn.0 as u32 } else { 0 }));
+                search.answer(Lsn(3), Chain::Is(3)); // of something else
+                search
+                    .answer(lsn, if lsn.0 <= last_common { Chain::Is(lsn.0 as u32) } else { Chain::NotYet });
             }
             assert_eq!(search.outcome(), (last_common > 9).then_some(Lsn(last_common)));
+        }
+    }
+
+    #[test]
+    fn what_the_other_has_not_kept_does_not_hide_what_is_common() {
+        let own: Vec<(Lsn, u32)> = (10..=40).map(|lsn| (Lsn(lsn), lsn as u32)).collect();
+        for (oldest_kept, last_common) in
+            (10..=41).flat_map(|oldest| (9..=40).map(move |last| (oldest, last)))
+        {
+            let mut search = Search::new(own.clone());
+            while let Some(lsn) = search.next() {
+                let kept = if lsn.0 <= last_common { lsn.0 as u32 } else { 0 };
+                search.answer(lsn, if lsn.0 < oldest_kept { Chain::NotKept } else { Chain::Is(kept) });
+            }
+            assert_eq!(search.outcome(), (last_common >= oldest_kept).then_some(Lsn(last_common)));
         }
     }
 

@@ -12,8 +12,8 @@ use super::catch_up::{places, plan};
 use super::progress::LinkId;
 use super::storage::{Outgoing, ReadError, Records};
 use super::wire::{
-    Batch, Frame, FrameReader, Hello, Message, Packed, Plan, VERSION, put_chunk, put_message, put_part,
-    put_records, send,
+    Batch, Chain, Frame, FrameReader, Hello, Message, Packed, Plan, VERSION, put_chunk, put_message,
+    put_part, put_records, send,
 };
 use super::{LinkError, Node};
 use crate::base::ids::{Epoch, Lsn, PartitionId, Point};
@@ -333,7 +333,11 @@ impl<W: AsyncWrite + Unpin> Sender<'_, W> {
             put_message(out, &Message::Plan(id, plan));
         }
         for (id, lsn) in questions {
-            let chain = places(&*self.node.storage, &[(id, lsn)])?.get(&id).map(|place| place.previous);
+            let chain = match places(&*self.node.storage, &[(id, lsn)])?.get(&id) {
+                Some(place) => Chain::Is(place.previous),
+                None if lsn > self.node.storage.point(id).lsn => Chain::NotYet,
+                None => Chain::NotKept,
+            };
             self.check_history(id)?;
             put_message(out, &Message::Chain(id, lsn, chain));
         }

@@ -19,7 +19,7 @@ use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// The version this program speaks.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// A frame's length at most.
 pub const FRAME_MAX: usize = 1 << 20;
 /// Records are put together into a frame until it is as long as this, or less; longer records go in parts.
@@ -87,8 +87,8 @@ pub enum Message {
     Plan(PartitionId, Plan),
     /// From a follower: which chain a transaction of this partition has.
     AskChain(PartitionId, Lsn),
-    /// To a follower: the chain, if the journal has it.
-    Chain(PartitionId, Lsn, Option<u32>),
+    /// To a follower: the chain, as far as it is known.
+    Chain(PartitionId, Lsn, Chain),
     /// From a follower: a snapshot of this partition, from an offset of that one on if it is still there.
     /// It stands at this transaction or behind it.
     WantSnapshot(PartitionId, Option<(u64, u64)>, Lsn),
@@ -250,6 +250,17 @@ pub fn put_part(out: &mut Vec<u8>, bytes: &[u8]) {
     put_frame(out, PART, |out| out.extend_from_slice(bytes));
 }
 
+/// What a journal says of a transaction's chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Chain {
+    /// It is this one.
+    Is(u32),
+    /// The history does not go up to it.
+    NotYet,
+    /// The journal does not reach back to it.
+    NotKept,
+}
+
 /// A piece of a snapshot, packed.
 #[derive(Debug)]
 pub struct Packed {
@@ -346,7 +357,7 @@ mod tests {
             Message::Refused("no".into()),
             Message::Follow(vec![(PartitionId(3), point, Epoch(2))]),
             Message::Plan(PartitionId(3), Plan::OtherHistory),
-            Message::Chain(PartitionId(1), Lsn(2), None),
+            Message::Chain(PartitionId(1), Lsn(2), Chain::NotKept),
             Message::WantSnapshot(PartitionId(1), Some((2, 3)), Lsn(4)),
             Message::Ack { journaled: 1, synced: 2, consumed: 3 },
             Message::Heartbeat { position: 1 },

@@ -7,7 +7,7 @@ use crate::witness::Witness;
 use larder::base::ids::{Epoch, Lsn, PartitionId, Point};
 use larder::replication::assignment::Assignment;
 use larder::replication::snapshots::Snapshots;
-use larder::replication::wire::{FrameReader, Hello, Message, Plan, VERSION, send};
+use larder::replication::wire::{Chain, FrameReader, Hello, Message, Plan, VERSION, send};
 use larder::replication::{LinkError, Node, Replication, Sizes, Timing, primary};
 use larder::store::Store;
 use parking_lot::Mutex;
@@ -114,7 +114,7 @@ async fn it_answers_as_long_as_its_history_is_the_same() {
     begin_epochs(&data.store, 2..7);
     let mut follower = Follower::of(&data).await;
     follower.say(Message::AskChain(PARTITION, Lsn(2))).await;
-    assert!(matches!(follower.hear().await, Ok(Message::Chain(PARTITION, Lsn(2), Some(_)))));
+    assert!(matches!(follower.hear().await, Ok(Message::Chain(PARTITION, Lsn(2), Chain::Is(_)))));
     begin_epochs(&data.store, 7..9);
     follower.say(Message::WantSnapshot(PARTITION, None, Lsn(2))).await;
     let Ok(Message::Snapshot(offer, 0)) = follower.hear().await else { panic!("no snapshot") };
