@@ -7,7 +7,7 @@ use super::lease::{Grants, Holder};
 use super::map::{ClusterMap, Command, Member, Outcome, Place, Promotion, Reason};
 use super::membership::Profile;
 use super::messages::{Ask, Reply};
-use super::node::{Node, PATIENCE};
+use super::node::{Node, PATIENCE, done};
 use super::placement::{self, Picture, Step};
 use super::promotion::{Answer, choose};
 use crate::base::ids::{Lsn, NodeId, PartitionId};
@@ -374,8 +374,9 @@ impl Node {
                 let this = Arc::clone(self);
                 tokio::spawn(async move {
                     let ask = Ask::HandOver { partitions, to };
-                    if let Ok(Reply::Refused(reason)) = this.ask(from, &ask, PATIENCE * 4).await {
+                    if let Err(reason) = done(this.ask(from, &ask, PATIENCE * 4).await) {
                         tracing::info!("node {from} does not hand over to node {to} yet: {reason}");
+                        this.calm.lock().disturb((this.parts.clock)());
                     }
                     this.is_moving.store(false, Ordering::Release);
                 });
@@ -395,8 +396,19 @@ impl Node {
                 in_step.extend(partitions.iter().filter(own).map(|id| (*node, *id)));
             }
         }
+        let fit: BTreeSet<NodeId> = here().filter(can_serve).copied().collect();
+        let now = (self.parts.clock)();
+        let is_calm = {
+            let (mut calm, mut fit_before) = (self.calm.lock(), self.fit.lock());
+            if !fit_before.is_subset(&fit) {
+                calm.disturb(now);
+            }
+            fit_before.clone_from(&fit);
+            calm.is_calm(now)
+        };
         Picture {
-            fit: here().filter(can_serve).copied().collect(),
+            is_calm,
+            fit,
             unable: here().filter(|node| !can_serve(node)).copied().collect(),
             lost,
             in_step,

@@ -11,6 +11,7 @@
 //! Nothing here knows of data or clients: positions come in, the map goes out, as plain values.
 
 pub mod bus;
+mod calm;
 pub mod consensus;
 mod controller;
 mod founding;

@@ -8,16 +8,17 @@
 //! - what is handed over is given up first, and taken back only if it certainly stays here.
 
 use super::bus::{Bus, CallError, Kind, Serve};
+use super::calm::Calm;
 use super::consensus::ControlPlane;
 use super::lease::{Grants, Holder, Lease};
-use super::map::{Address, ClusterMap, Promotion, Shape};
+use super::map::{Address, ClusterMap, Failover, Promotion, Reason, Shape};
 use super::membership::{Membership, Profile, View};
 use super::messages::{Ask, Reply, decode, encode};
 use super::promotion::Answer;
 use crate::base::ids::{Epoch, Lsn, NodeId, PartitionId};
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -152,6 +153,10 @@ pub struct Node {
     handing_over: tokio::sync::Mutex<()>,
     /// A move that the controller has asked for is under way.
     pub(super) is_moving: AtomicBool,
+    /// Whether anything went wrong lately.
+    pub(super) calm: Mutex<Calm>,
+    /// Who could take changes when the controller of this node looked last.
+    pub(super) fit: Mutex<BTreeSet<NodeId>>,
     /// When each node was there last, as the controller of this node saw it.
     pub(super) seen: Mutex<BTreeMap<NodeId, Duration>>,
 }
@@ -173,6 +178,8 @@ impl Node {
             promised: Mutex::new(None),
             handing_over: tokio::sync::Mutex::new(()),
             is_moving: AtomicBool::new(false),
+            calm: Mutex::default(),
+            fit: Mutex::default(),
             seen: Mutex::default(),
         })
     }
@@ -283,6 +290,9 @@ impl Node {
             let is_ours = known.cluster.is_none() || known.cluster == map.cluster;
             let is_newer = map.version > known.version && is_ours;
             if is_newer {
+                if known.cluster.is_some() && last_trouble(known) != last_trouble(map) {
+                    self.calm.lock().disturb((self.parts.clock)());
+                }
                 *known = Arc::new(map.clone());
             }
             is_newer
@@ -616,8 +626,13 @@ impl Node {
     }
 }
 
+/// The last time that somebody had to take the place of a primary which had not given it.
+fn last_trouble(map: &ClusterMap) -> Option<&Failover> {
+    map.failovers.iter().rev().find(|failover| failover.reason == Reason::LeaseEnded)
+}
+
 /// Whether an order was carried out.
-fn done(reply: Result<Reply, CallError>) -> Result<(), String> {
+pub(super) fn done(reply: Result<Reply, CallError>) -> Result<(), String> {
     match reply {
         Ok(Reply::Done) => Ok(()),
         Ok(Reply::Refused(why) | Reply::Unknown(why)) => Err(why),

@@ -6,7 +6,7 @@ use super::consensus::ControlPlane;
 use super::consensus::raft::{Options, Raft, Timing};
 use super::consensus::shelf::MemoryShelf;
 use super::lease::Lease;
-use super::map::{Address, ClusterMap};
+use super::map::{Address, ClusterMap, Shape};
 use super::membership::{Membership, Profile, View};
 use super::node::{Answers, Host, Node, Parts, Settings};
 use crate::base::ids::{Epoch, Lsn, NodeId, PartitionId};
@@ -203,14 +203,20 @@ struct World {
     starts: u64,
     expects: u16,
     copies: u16,
+    shape: Shape,
     begun: Instant,
 }
 
 impl World {
     async fn of(nodes: u8, copies: u16) -> World {
+        World::of_shape(nodes, copies, Shape::Together).await
+    }
+
+    async fn of_shape(nodes: u8, copies: u16, shape: Shape) -> World {
         let begun = Instant::now();
         let (net, shelves, running) = (Arc::default(), BTreeMap::new(), BTreeMap::new());
-        let mut world = World { net, shelves, running, starts: 0, expects: nodes.into(), copies, begun };
+        let expects = nodes.into();
+        let mut world = World { net, shelves, running, starts: 0, expects, copies, shape, begun };
         for number in 1..=nodes {
             world.start(id(number)).await;
         }
@@ -229,8 +235,8 @@ impl World {
             views.retain(|(of, _)| *of != me);
             views.push((me, sender));
         }
-        let settings =
-            Settings { copies: self.copies, lost_after: Duration::from_secs(5), ..Settings::default() };
+        let (copies, shape) = (self.copies, self.shape);
+        let settings = Settings { copies, shape, lost_after: Duration::from_secs(5), ..Settings::default() };
         let options = Options {
             node: me,
             timing: Timing::default(),
@@ -420,6 +426,22 @@ fn a_primary_hands_over_without_a_gap_in_leases() {
         assert_ne!(first, second);
         let last = world.running[&second].node.map().failovers.back().cloned().expect("one");
         assert_eq!((last.reason.name(), last.from, last.to), ("handover", Some(first), second));
+    });
+}
+
+#[test]
+fn primaries_that_are_spread_stay_where_they_are() {
+    run(async {
+        let world = World::of_shape(3, 3, Shape::Spread).await;
+        let is_spread = |world: &World| {
+            let [one, other] = [0, 1].map(|id| world.primary(PartitionId(id)));
+            one.is_some() && other.is_some() && one != other
+        };
+        world.until("each of two nodes is primary of one partition", is_spread).await;
+        let map = world.running[&id(1)].node.map();
+        let end = Instant::now() + WITHIN / 2;
+        world.until("a quiet time has gone by", |_| Instant::now() > end).await;
+        assert_eq!(*world.running[&id(1)].node.map(), *map);
     });
 }
 

@@ -19,6 +19,8 @@ pub struct Picture {
     pub unable: BTreeSet<NodeId>,
     /// Followers that have all of a partition, as its primary says.
     pub in_step: BTreeSet<(NodeId, PartitionId)>,
+    /// Nothing has gone wrong for a while, so that primaries may be moved for balance alone.
+    pub is_calm: bool,
 }
 
 /// What to do next.
@@ -192,23 +194,41 @@ fn primaries(map: &ClusterMap, picture: &Picture) -> Option<Step> {
             let (from, own) = counts.iter().find(|(node, _)| *node != to)?;
             hand_over(*from, *to, own.iter().filter(|id| can_take(*to, id)).copied().collect())
         }
+        Shape::Spread if !picture.is_calm => None,
         Shape::Spread => {
-            let fit = map.nodes.iter().filter(|(node, member)| is_fit(node) && !member.is_witness);
+            let fit: Vec<NodeId> = map
+                .nodes
+                .iter()
+                .filter(|(_, member)| !member.is_witness)
+                .map(|(node, _)| *node)
+                .filter(is_fit)
+                .collect();
             let count = |node: &NodeId| counts.get(node).map_or(0, Vec::len);
-            let (least, _) = fit.min_by_key(|(node, _)| (count(node), **node))?;
+            let least = *fit.iter().min_by_key(|node| (count(node), **node))?;
             let (most, own) = counts.iter().max_by_key(|(node, own)| (own.len(), **node))?;
-            if own.len() < count(least) + 2 {
+            let surplus = surplus(own.len(), count(&least), map.partitions.len() / fit.len());
+            if surplus == 0 {
                 return None;
             }
-            let one = own.iter().find(|id| can_take(*least, id)).copied();
-            match one {
-                Some(id) => hand_over(*most, *least, vec![id]),
+            let able = || own.iter().filter(|id| can_take(least, id)).copied();
+            let ready: Vec<PartitionId> =
+                able().filter(|id| picture.in_step.contains(&(least, *id))).take(surplus).collect();
+            // All in one go: what costs clients a pause is the handover, not how much is handed over.
+            match able().next() {
+                Some(_) => hand_over(*most, least, ready),
                 // It must have a copy first; one such move at a time.
-                None if map.partitions.iter().any(|place| place.learners.contains(least)) => None,
-                None => own.first().and_then(|id| teach(map, *id, *least)).map(Step::Decide),
+                None if map.partitions.iter().any(|place| place.learners.contains(&least)) => None,
+                None => own.first().and_then(|id| teach(map, *id, least)).map(Step::Decide),
             }
         }
     }
+}
+
+/// How many partitions a primary of `most` gives to one of `least`, where each should have about `fair`: never so many that one is to
+/// come back, so that moves come to an end.
+fn surplus(most: usize, least: usize, fair: usize) -> usize {
+    let half = most.saturating_sub(least) / 2;
+    half.min(most.saturating_sub(fair).min(fair.saturating_sub(least)).max(1))
 }
 
 /// Gives a node a copy of a partition besides those that there are.
@@ -257,7 +277,7 @@ mod tests {
         let lost: BTreeSet<NodeId> = without.iter().map(|number| node(*number)).collect();
         let fit: BTreeSet<NodeId> = map.nodes.keys().filter(|node| !lost.contains(node)).copied().collect();
         let all = fit.iter().flat_map(|node| (0..PARTITIONS).map(|id| (*node, PartitionId(id))));
-        Picture { in_step: all.collect(), unable: BTreeSet::new(), fit, lost }
+        Picture { in_step: all.collect(), unable: BTreeSet::new(), fit, lost, is_calm: true }
     }
 
     /// Steps until there is nothing to do; each is carried out. Returns how many there were.
@@ -358,6 +378,40 @@ mod tests {
         promote(&mut map, vec![PartitionId(0), PartitionId(3)], node(2));
         settle(&mut map, &all);
         assert_eq!(map.primary_of(node(1)).count(), usize::from(PARTITIONS));
+    }
+
+    #[test]
+    fn primaries_are_moved_for_balance_in_few_steps_and_only_when_all_is_calm() {
+        let mut map = map(3, 3, Shape::Spread);
+        let mut all = picture(&map, &[]);
+        all.is_calm = false;
+        settle(&mut map, &all);
+        assert_eq!(map.primary_of(node(1)).count(), usize::from(PARTITIONS));
+        all.is_calm = true;
+        assert_eq!(settle(&mut map, &all), 2, "each of the others takes its share at once");
+        // Who lost its primaries gets them back, and nothing else moves.
+        let before = map.clone();
+        let own = map.primary_of(node(2)).collect();
+        promote(&mut map, own, node(3));
+        assert_eq!(settle(&mut map, &all), 1);
+        assert!(map.primary_of(node(1)).eq(before.primary_of(node(1))));
+    }
+
+    #[test]
+    fn moves_for_balance_come_to_an_end_whatever_they_begin_with() {
+        for seed in 0..3_usize.pow(u32::from(PARTITIONS)) {
+            let mut map = map(3, 3, Shape::Spread);
+            let all = picture(&map, &[]);
+            settle(&mut map, &Picture { is_calm: false, ..all.clone() });
+            for id in 0..PARTITIONS {
+                let to = node((seed / 3_usize.pow(id.into()) % 3) as u8 + 1);
+                promote(&mut map, vec![PartitionId(id)], to);
+            }
+            let moves = settle(&mut map, &all);
+            assert!(moves <= 3, "{moves} moves");
+            let counts = [1, 2, 3].map(|number| map.primary_of(node(number)).count());
+            assert_eq!(counts, [2, 2, 2]);
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::seeds::Outcome;
 use crate::witness::{Event, Invariant, Witness};
 use larder::base::concern::WriteConcern;
 use larder::base::ids::PartitionId;
+use larder::cluster::map::Reason;
 use larder::replication::storage::Storage;
 use parking_lot::Mutex;
 use rand::prelude::*;
@@ -30,6 +31,8 @@ use turmoil::Sim;
 const QUIET_MS_MAX: u64 = 20_000;
 /// How long clients go on when all is quiet.
 const LAST_COMMANDS_MS: u64 = 300;
+/// How long it is then looked whether all stays as it is.
+const REST_MS: u64 = 2_000;
 /// How often nodes hear of each other.
 const GOSSIP_GAP_MS: u64 = 50;
 
@@ -167,8 +170,30 @@ impl World {
         self.pass(LAST_COMMANDS_MS);
         self.shared.has_clients.store(false, Ordering::Relaxed);
         self.settle("the last commands");
+        self.rest();
         if self.shared.witness.violation().is_none() {
             self.check(answered);
+        }
+    }
+
+    /// Where nothing goes wrong primaries stay, but for moves that spread them: each goes once at most, and nobody's lease ends.
+    fn rest(&mut self) {
+        if self.shared.witness.violation().is_some() {
+            return;
+        }
+        let map = |world: &World| world.processes()[0].host.map();
+        let before = map(self);
+        self.pass(REST_MS);
+        self.settle("a quiet time");
+        let after = map(self);
+        let moves = |id: usize| after.partitions[id].epoch.0 - before.partitions[id].epoch.0;
+        let is_restless = (0..before.partitions.len()).any(|id| moves(id) > 1)
+            || after.failovers.iter().any(|failover| {
+                failover.reason == Reason::LeaseEnded && !before.failovers.contains(failover)
+            });
+        if is_restless && self.shared.witness.violation().is_none() {
+            let what = format!("primaries do not come to rest: {before:?}, then {after:?}");
+            self.shared.witness.fail("quiet", what);
         }
     }
 
