@@ -175,6 +175,14 @@ pub const COMMANDS: &[Command] = &[
                 .since("3.0.0")
                 .complexity("O(1)")
                 .summary("Shows the id of this node."),
+            session("myshardid", my_shard_id)
+                .arity(2)
+                .flags(STALE)
+                .group(Group::Cluster)
+                .since("7.2.0")
+                .complexity("O(1)")
+                .summary("Shows the id of the shard that this node is part of.")
+                .tips(&["nondeterministic_output"]),
             session("nodes", nodes)
                 .arity(2)
                 .flags(STALE)
@@ -322,16 +330,23 @@ fn of_nodes<'a>(request: &Request<'a>) -> Result<(Shown, &'a Arc<Node>), Failure
     Ok((Shown::of(request.service, request.now).ok_or(DISABLED)?, node))
 }
 
-fn slots(request: &Request, _: &mut Session) -> Outcome {
-    Ok(slots::slots(&of_slots(request)?))
+/// The cluster, for a client that asks where slots are: it knows from now on.
+fn where_slots_are(request: &Request, session: &mut Session) -> Result<Shown, Failure> {
+    // Even if there is no answer yet: who asks is going to ask again.
+    session.knows_slots = request.settings.cluster.is_spread;
+    of_slots(request)
 }
 
-fn shards(request: &Request, _: &mut Session) -> Outcome {
-    Ok(slots::shards(&of_slots(request)?))
+fn slots(request: &Request, session: &mut Session) -> Outcome {
+    Ok(slots::slots(&where_slots_are(request, session)?))
 }
 
-fn nodes(request: &Request, _: &mut Session) -> Outcome {
-    Ok(nodes::nodes(&of_slots(request)?))
+fn shards(request: &Request, session: &mut Session) -> Outcome {
+    Ok(slots::shards(&where_slots_are(request, session)?))
+}
+
+fn nodes(request: &Request, session: &mut Session) -> Outcome {
+    Ok(nodes::nodes(&where_slots_are(request, session)?))
 }
 
 fn info(request: &Request, _: &mut Session) -> Outcome {
@@ -344,6 +359,16 @@ fn links(request: &Request, _: &mut Session) -> Outcome {
 
 fn my_id(request: &Request, _: &mut Session) -> Outcome {
     Ok(Reply::bulk(of_slots(request)?.me.to_string()))
+}
+
+/// A shard is named after its primary: it has no name of its own, as slots do not belong together for good.
+fn my_shard_id(request: &Request, _: &mut Session) -> Outcome {
+    let shown = of_slots(request)?;
+    let primary = match shown.role(shown.me) {
+        shown::Role::Primary => shown.me,
+        shown::Role::ReplicaOf(primary) => primary,
+    };
+    Ok(Reply::bulk(primary.to_string()))
 }
 
 fn replicas(request: &Request, _: &mut Session) -> Outcome {

@@ -130,6 +130,7 @@ fn reset(request: &Request, session: &mut Session) -> Outcome {
     session.is_no_touch = false;
     session.write_concern = None;
     session.reads_copies = false;
+    session.knows_slots = false;
     session.version = Version::Resp2;
     session.database = 0;
     session.name.clear();

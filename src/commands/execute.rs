@@ -9,6 +9,7 @@
 use super::keys_of::{Keys, keys_of};
 use super::record::record;
 use super::serve;
+use super::sort;
 use super::table::{self, Entry};
 use super::{Command, Failure, Handler, Outcome, Request};
 use crate::base::crc16;
@@ -17,7 +18,7 @@ use crate::protocol::args::Args;
 use crate::protocol::encode::{Version, encode};
 use crate::protocol::error::{self, ErrorReply};
 use crate::protocol::reply::Reply;
-use crate::protocol::spec::{Begin, flag};
+use crate::protocol::spec::flag;
 use crate::session::copies::CopiesWanted;
 use crate::session::forwarding::message::{self, RequestId, remembered};
 use crate::session::holds::Holds;
@@ -289,7 +290,7 @@ fn limited(command: &Command, request: &Request, session: &Session) -> Partition
 /// The partitions that hold the keys of a command.
 #[inline]
 pub fn partitions_of(command: &Command, args: &Args, store: &Store) -> PartitionSet {
-    if command.spec.flags.has(flag::ALL_PARTITIONS) {
+    if command.spec.flags.has(flag::ALL_PARTITIONS) && !sort::names_its_keys(command, args) {
         return PartitionSet::All;
     }
     let partition = |at: usize| store.partition_of(crc16::slot(args.at(at)));
@@ -298,10 +299,6 @@ pub fn partitions_of(command: &Command, args: &Args, store: &Store) -> Partition
         Ok(Keys::None) => PartitionSet::Some(SmallVec::new()),
         // The handler is about to say what is wrong with the words; whatever it looks at before that is there.
         Err(_) => PartitionSet::All,
-        // Keys that no word names (patterns of SORT): they may be anywhere.
-        Ok(_) if command.spec.keys.iter().any(|spec| matches!(spec.begin, Begin::Unknown)) => {
-            PartitionSet::All
-        }
         Ok(keys) => PartitionSet::of(keys.map(|(at, _)| partition(at)).collect()),
     }
 }

@@ -5,6 +5,7 @@
 
 use super::{Command, Failure, Outcome, Request, read, write};
 use crate::base::number;
+use crate::protocol::args::Args;
 use crate::protocol::error::{self, ErrorReply};
 use crate::protocol::reply::Reply;
 use crate::protocol::spec::access::{ACCESS, OW, RO, UPDATE};
@@ -89,6 +90,8 @@ struct Plan<'a> {
 impl<'a> Plan<'a> {
     fn parse(request: &Request<'a>, may_store: bool) -> Result<Plan<'a>, ErrorReply> {
         let mut plan = Plan::default();
+        // Keys that no word names may be at other nodes: refused as in Redis.
+        let is_spread = request.settings.cluster.is_spread;
         let mut words = request.args.cursor(2);
         while !words.is_done() {
             let left = words.left();
@@ -104,7 +107,13 @@ impl<'a> Plan<'a> {
                 plan.store = Some(words.word()?);
             } else if left >= 2 && words.eat("BY") {
                 plan.by = Some(words.word()?);
+                if is_spread && plan.by.is_some_and(|by| by.contains(&b'*')) {
+                    return Err(ErrorReply::fixed("ERR BY option of SORT denied in Cluster mode."));
+                }
             } else if left >= 2 && words.eat("GET") {
+                if is_spread {
+                    return Err(ErrorReply::fixed("ERR GET option of SORT denied in Cluster mode."));
+                }
                 plan.gets.push(words.word()?);
             } else {
                 return Err(error::SYNTAX);
@@ -112,6 +121,12 @@ impl<'a> Plan<'a> {
         }
         Ok(plan)
     }
+}
+
+/// Whether all keys of a command are in its words: it is one of these, and has no pattern.
+pub fn names_its_keys(command: &Command, args: &Args) -> bool {
+    let is_pattern_next = |word: &[u8]| word.eq_ignore_ascii_case(b"BY") || word.eq_ignore_ascii_case(b"GET");
+    matches!(command.spec.name, "sort" | "sort_ro") && !args.from(2).any(is_pattern_next)
 }
 
 type Text = Vec<u8>;

@@ -226,6 +226,14 @@ pub fn partitions_of_queue(store: &Store, queue: &[Queued]) -> PartitionSet {
     partitions_of_steps(store, &steps_of(queue), PartitionSet::of(SmallVec::new()))
 }
 
+/// The commands of a queue that are on data, with their words.
+pub fn commands_on_data(queue: &[Queued]) -> impl Iterator<Item = (&'static Command, Args<'_>)> {
+    steps_of(queue)
+        .into_iter()
+        .filter(|step| !matches!(step.entry.command.handler, Handler::Session(_)))
+        .map(|step| (step.entry.command, step.args))
+}
+
 fn partitions_of_steps(store: &Store, steps: &[Step], besides: PartitionSet) -> PartitionSet {
     let steps = steps.iter().filter(|step| !matches!(step.entry.command.handler, Handler::Session(_)));
     steps.fold(besides, |all, step| all.union(partitions_of(step.entry.command, &step.args, store)))

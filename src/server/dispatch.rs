@@ -6,7 +6,7 @@
 
 use super::names;
 use super::route::{self, Away, Place, place};
-use super::split::{Split, split};
+use super::split::{Split, can_split, split};
 use crate::base::clock;
 use crate::commands::execute::{Answer, disk_refusal, execute, partitions_of};
 use crate::commands::table::{self, Entry};
@@ -153,6 +153,10 @@ pub fn dispatch(turn: Turn, session: &mut Session, args: Args) -> Verdict {
             let needs = route::needs(turn, session, &call);
             if call.is_exec() && !session.watched.is_empty() {
                 return answered(turn, session, &call, Reply::NullArray);
+            }
+            // What it needs may be several nodes' by now.
+            if turn.settings.cluster.is_spread && session.multi.is_none() && can_split(&call) {
+                return send_apart(turn, session, &call);
             }
             Verdict::Away(Box::new(route::away(turn, session, &call, Route::Nobody, needs)))
         }
@@ -483,9 +487,13 @@ fn refused(turn: Turn, session: &mut Session, call: Option<&Call>, refusal: Erro
         turn.service.statistics.rejected(call.entry.number);
     }
     if call.is_some_and(Call::is_exec) {
-        turn.service.statistics.error(error::EXEC_ABORT.code());
         session.multi = None;
         session.watched.clear(&turn.service.store, turn.now_ms);
+        if is_redirect(&refusal) {
+            turn.service.statistics.error(refusal.code());
+            return Reply::Error(refusal);
+        }
+        turn.service.statistics.error(error::EXEC_ABORT.code());
         let reason = refusal.0.strip_prefix(b"ERR ").unwrap_or(&refusal.0);
         return Reply::Error(ErrorReply::quoting("EXECABORT Transaction discarded because of: ", reason, ""));
     }
@@ -494,6 +502,11 @@ fn refused(turn: Turn, session: &mut Session, call: Option<&Call>, refusal: Erro
         multi.is_aborted = true;
     }
     Reply::Error(refusal)
+}
+
+/// Whether an error says where to go, or that there is no such place: what Redis tells of EXEC as it is, for clients that go there.
+fn is_redirect(refusal: &ErrorReply) -> bool {
+    matches!(refusal.code(), "MOVED" | "CROSSSLOT")
 }
 
 #[inline]

@@ -7,7 +7,8 @@
 
 use super::connection::Connection;
 use super::dispatch::Turn;
-use super::route::{Away, CROSS_SLOT, Ending};
+use super::redirect::CROSS_SLOT;
+use super::route::{Away, Ending};
 use super::serving;
 use super::split::Split;
 use super::stream::Stream;

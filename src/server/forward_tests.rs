@@ -195,6 +195,10 @@ impl Forwarding for Link {
         true
     }
 
+    fn address(&self, node: NodeId) -> Option<(String, u16)> {
+        Some((format!("host{}", node.0[0]), 6379))
+    }
+
     fn changes(&self) -> watch::Receiver<u64> {
         self.mesh.upgrade().expect("the test goes on").changes.subscribe()
     }
@@ -735,9 +739,7 @@ async fn commands_on_data_of_several_nodes_are_taken_apart() {
                 "-EXECABORT Transaction discarded because of previous errors.|+OK|+QUEUED|+QUEUED|+QUEUED|",
             )
             .await;
-        client
-            .expect("-EXECABORT Transaction discarded because of: CROSSSLOT Keys in request don't hash to the same slot|")
-            .await;
+        client.expect("-CROSSSLOT Keys in request don't hash to the same slot|").await;
         client.send("RANDOMKEY|FLUSHDB|DBSIZE|RANDOMKEY|SCAN x|").await;
         assert_eq!(client.line().await, "$1");
         client.line().await;
@@ -778,4 +780,98 @@ async fn a_scan_goes_over_all_nodes_and_finds_each_key_once() {
     found.sort();
     wanted.sort();
     assert_eq!(found, wanted);
+}
+
+const CROSS_SLOT: &str = "-CROSSSLOT Keys in request don't hash to the same slot|";
+
+/// Three nodes whose primaries are spread: a, b, e and f are at the first, c and d at the second, nothing at the third.
+fn spread() -> Arc<Mesh> {
+    let mesh = Mesh::new(3, &["cluster-enabled yes"]);
+    mesh.spread(&[0, 1, 1, 0]);
+    mesh
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_asked_for_slots_is_sent_where_they_are() {
+    let mesh = spread();
+    let mut client = mesh.client(0);
+    client.send("SET c 1|CLUSTER SLOTS|SET c 2|GET a|GET c|WATCH c|ASKING|").await;
+    let (moved, nowhere) = ("-MOVED 7365 host2:6379|", "-CLUSTERDOWN This node is in no cluster yet|");
+    client.expect(&format!("+OK|{nowhere}{moved}$-1|{moved}{moved}{nowhere}")).await;
+    client.send("MULTI|SET c 3|EXEC|MULTI|SET a 1|GET a|EXEC|").await;
+    client.expect(&format!("+OK|{moved}-EXECABORT Transaction discarded because of previous errors.|")).await;
+    client.expect("+OK|+QUEUED|+QUEUED|*2|+OK|$1|1|").await;
+    // What can be taken apart needs no other node's address; a copy is read where it is; nobody answers: it is waited for.
+    client.send("MGET a c|READONLY|GET c|SET c 4|READWRITE|GET c|").await;
+    client.expect(&format!("*2|$1|1|$1|1|+OK|$-1|{moved}+OK|{moved}")).await;
+    client.send("RESET|SET c 5|GET c|").await;
+    client.expect("+RESET|+OK|$1|5|").await;
+    mesh.promote(None);
+    client.send("CLUSTER NODES|SET c 6|").await;
+    client.expect(nowhere).await;
+    mesh.promote(Some(1));
+    client.expect("+OK|").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transaction_whose_slot_has_moved_since_is_sent_on_by_its_client() {
+    let mesh = spread();
+    let mut client = mesh.client(0);
+    client.send("CLUSTER SHARDS|MULTI|SET a 1|").await;
+    client.expect("-CLUSTERDOWN This node is in no cluster yet|+OK|+QUEUED|").await;
+    mesh.spread(&[0, 1, 1, 1]);
+    client.send("EXEC|MULTI|PING|EXEC|").await;
+    client.expect("-MOVED 15495 host2:6379|+OK|+QUEUED|*1|+PONG|").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_runs_as_one_has_keys_of_one_slot_wherever_its_primary_is() {
+    let mesh = spread();
+    for number in [0, 1, 2] {
+        let mut client = mesh.client(number);
+        client.send("MSETNX a 1 b 2|MSETNX {a}1 1 {a}2 2|MGET a b|DEL {a}1 {a}2 b|WATCH a b|").await;
+        client.expect(&format!("{CROSS_SLOT}:1|*2|$-1|$-1|:2|{CROSS_SLOT}")).await;
+        client.send("MULTI|SET a 1|SET b 2|EXEC|MULTI|MGET a b|EXEC|DBSIZE|").await;
+        client.expect(&format!("+OK|+QUEUED|+QUEUED|{CROSS_SLOT}+OK|{CROSS_SLOT}")).await;
+        client.expect("-EXECABORT Transaction discarded because of previous errors.|:0|").await;
+        client
+            .send("SORT nothing|SORT nothing STORE {nothing}2|SORT nothing STORE a|SORT nothing GET a*|")
+            .await;
+        client.expect(&format!("*0|:0|{CROSS_SLOT}")).await;
+        client.line().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_several_primaries_is_taken_apart() {
+    let mesh = spread();
+    let mut client = mesh.client(2);
+    client.send("MSET a 1 c 2|").await;
+    client.expect("+OK|").await;
+    mesh.promote(None);
+    client.send("MGET a c|DBSIZE|SCAN 0 COUNT 1|DEL a c|FLUSHALL|").await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    mesh.spread(&[0, 1, 1, 0]);
+    client.expect("*2|$1|1|$1|2|:2|*2|").await;
+    while client.line().await != ":2" {}
+    client.expect("+OK|").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_knows_slots_asks_each_node_for_its_own_keys() {
+    let mesh = spread();
+    let (mut plain, mut one, mut other) = (mesh.client(2), mesh.client(0), mesh.client(1));
+    plain.send("MSET a 1 b 2 c 3 d 4 e 5 f 6|DBSIZE|").await;
+    plain.expect("+OK|:6|").await;
+    for client in [&mut one, &mut other] {
+        client.send("CLUSTER NODES|").await;
+        client.expect("-CLUSTERDOWN This node is in no cluster yet|").await;
+    }
+    one.send("DBSIZE|SCAN 0 COUNT 100 MATCH b|SCAN 0 COUNT 100 MATCH c|").await;
+    one.expect(":4|*2|$1|0|*1|$1|b|*2|$1|0|*0|").await;
+    // The cursors of others, before and behind its own partitions.
+    other.send("DBSIZE|SCAN 0 COUNT 100 MATCH c|SCAN 70000000000000 COUNT 100|KEYS [abcef]|FLUSHALL|").await;
+    other.expect(":2|*2|$1|0|*1|$1|c|*2|$1|0|*0|*1|$1|c|+OK|").await;
+    plain.send("DBSIZE|").await;
+    plain.expect(":4|").await;
 }

@@ -331,6 +331,12 @@ impl Forwarding for ClusterHost {
         })
     }
 
+    fn address(&self, node: NodeId) -> Option<(String, u16)> {
+        let view = self.node()?.view();
+        let address = &view.live.get(&node)?.address;
+        (!address.host.is_empty() && address.port != 0).then(|| (address.host.clone(), address.port))
+    }
+
     fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }

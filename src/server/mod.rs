@@ -22,6 +22,7 @@ pub mod names;
 pub mod parts;
 pub mod peer;
 mod publishing;
+mod redirect;
 mod route;
 pub mod runtime;
 pub mod serving;

@@ -4,6 +4,7 @@
 //! the server runs here. A read may be answered from a copy if the settings or the connection say so.
 
 use super::dispatch::{Call, Turn, effective_flags};
+use super::redirect::{self, CROSS_SLOT};
 use super::split::{can_split, limit};
 use crate::base::ids::NodeId;
 use crate::commands::Handler;
@@ -21,9 +22,6 @@ use crate::session::multi::Queued;
 use crate::session::session::Session;
 use crate::session::watch::Elsewhere;
 use crate::store::{PartitionSet, Store};
-
-/// What is needed has several primaries, and the command is to see all of it at once.
-pub const CROSS_SLOT: ErrorReply = ErrorReply::fixed("CROSSSLOT Keys in request don't hash to the same slot");
 
 /// Where a command runs.
 pub enum Place {
@@ -109,6 +107,10 @@ pub fn place(turn: Turn, session: &Session, call: &Call, way: &dyn Forwarding) -
             _ => Place::Here,
         };
     }
+    let slots = redirect::slots(turn, session, call);
+    if redirect::is_cross_slot(session, call, slots) {
+        return Place::Refused(CROSS_SLOT);
+    }
     if !is_exec && way.common() == Some(Route::Here) {
         return Place::Here; // whatever it needs; that is found out when it runs
     }
@@ -124,21 +126,28 @@ pub fn place(turn: Turn, session: &Session, call: &Call, way: &dyn Forwarding) -
     if !is_exec && keys_of(call.entry.command, &call.args).is_err() {
         return Place::Here; // there is nothing to be found, but what is wrong with the words
     }
+    let is_alone = session.multi.is_none() && !session.is_forwarded;
+    let is_divisible = is_alone && can_split(call);
     if route == Route::Several {
-        let is_alone = session.multi.is_none() && !session.is_forwarded;
         return match call.base_name() {
-            _ if is_alone && can_split(call) => Place::Split,
+            _ if is_divisible => Place::Split,
             "scan" if is_alone => Place::Here, // its cursor is behind everything, or none
             _ => Place::Refused(CROSS_SLOT),
         };
     }
-    if session.multi.is_some() && !is_exec {
-        return Place::Queue;
-    }
-    if reads_copy(turn, session, call, &needs, way) {
+    let is_queued = session.multi.is_some() && !is_exec;
+    if !is_queued && reads_copy(turn, session, call, &needs, way) {
         return Place::Here;
     }
-    Place::Elsewhere(route, needs)
+    // It may be of several primaries when there are some again.
+    if route == Route::Nobody && turn.settings.cluster.is_spread && is_divisible {
+        return Place::Split;
+    }
+    match redirect::moved(session, slots, route, way) {
+        Some(moved) => Place::Refused(moved),
+        None if is_queued => Place::Queue,
+        None => Place::Elsewhere(route, needs),
+    }
 }
 
 /// Whether a key that is watched may have changed unseen, as it is watched where its primary is no more.
@@ -158,11 +167,18 @@ fn is_watch_lost(session: &Session, route: Route) -> bool {
 /// Keys are watched where they are changed.
 fn place_watch(turn: Turn, session: &Session, call: &Call, way: &dyn Forwarding) -> Place {
     let store = &turn.service.store;
+    let slots = redirect::slots(turn, session, call);
+    if redirect::is_cross_slot(session, call, slots) {
+        return Place::Refused(CROSS_SLOT);
+    }
     let needs = partitions_of(call.entry.command, &call.args, store).union(needs_of_watch(session, store));
     match way.route(&needs) {
         Route::Here => Place::Here,
         Route::Several => Place::Refused(CROSS_SLOT),
-        route => Place::Elsewhere(route, needs),
+        route => match redirect::moved(session, slots, route, way) {
+            Some(moved) => Place::Refused(moved),
+            None => Place::Elsewhere(route, needs),
+        },
     }
 }
 

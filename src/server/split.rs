@@ -1,18 +1,20 @@
 //! Commands whose data has several primaries: those that can be taken apart are, and the replies put together again.
 //!
 //! A part is a command of its own, so the whole is not atomic: what Redis Cluster leaves to clients. Commands with keys are divided by
-//! keys (MGET, MSET, DEL, UNLINK, EXISTS, TOUCH); those on all keys run once for each primary, on its partitions alone. SCAN goes on
-//! where its cursor says, and from one primary's partitions to the next.
+//! partitions (MGET, MSET, DEL, UNLINK, EXISTS, TOUCH); those on all keys run once for each partition. SCAN goes on where its cursor
+//! says, and from one primary's partitions to the next.
 
 use super::dispatch::{Call, Turn};
 use super::route::{Away, part};
 use crate::base::ids::{PartitionId, Slot};
 use crate::commands::scan::{cursor_at, parse_cursor, position_of};
 use crate::protocol::encode::{self, Version};
+use crate::protocol::reply::Reply;
 use crate::session::forwarding::{Forwarding, Route};
 use crate::session::multi::Queued;
 use crate::session::session::Session;
 use crate::store::PartitionSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How the replies to parts make one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,8 +29,13 @@ pub enum Merge {
     Lists,
     /// The first that is not null counts.
     Any,
-    /// A cursor and a list; where the scan goes on when this part of it is over, if it does.
-    Scan(Option<u64>),
+    /// A cursor and a list.
+    Scan {
+        /// Where the scan goes on when this part of it is over, if it does.
+        next: Option<u64>,
+        /// Where it is now: if the primaries have changed so that it is no part any more, nothing was found, and the client asks again.
+        again: u64,
+    },
 }
 
 /// A command taken apart.
@@ -63,35 +70,55 @@ pub fn split(turn: Turn, session: &mut Session, call: &Call, way: &dyn Forwardin
         "randomkey" => Merge::Any,
         _ => Merge::AllOk,
     };
-    let mut groups: Vec<(Route, Vec<u16>)> = Vec::new();
-    for id in 0..way.partition_count() {
-        let route = way.primary(PartitionId(id));
-        match groups.iter_mut().find(|(known, _)| *known == route) {
-            Some((_, ids)) => ids.push(id),
-            None => groups.push((route, vec![id])),
-        }
-    }
+    let mut asked = by_primary(asked(session, way).into_iter().map(PartitionId), way);
     if merge == Merge::Any {
-        let first = rand::random_range(0..groups.len().max(1));
-        groups.rotate_left(first);
+        let first = rand::random_range(0..asked.len().max(1));
+        asked.rotate_left(first);
     }
     let whole = Queued::copy_from(call.args);
-    let parts = groups.into_iter().map(|(route, ids)| part(turn, session, call, route, whole.clone(), ids));
+    let parts =
+        asked.into_iter().map(|(route, id)| part(turn, session, call, route, whole.clone(), vec![id.0]));
     Split { merge, parts: parts.collect() }
 }
 
-/// The keys of each primary, each with the words behind it up to the next key.
+/// Partitions with their primaries, those of one primary side by side: what goes to one node goes there in one request. A part is about one
+/// partition and no more, so that it always has one primary, whichever that is by the time it runs.
+fn by_primary(ids: impl Iterator<Item = PartitionId>, way: &dyn Forwarding) -> Vec<(Route, PartitionId)> {
+    let mut ordered: Vec<(Route, PartitionId)> = Vec::new();
+    for id in ids.filter({
+        let mut seen = BTreeSet::new();
+        move |id| seen.insert(*id)
+    }) {
+        let route = way.primary(id);
+        let behind =
+            ordered.iter().rposition(|(other, _)| *other == route).map_or(ordered.len(), |at| at + 1);
+        ordered.insert(behind, (route, id));
+    }
+    ordered
+}
+
+/// The partitions that a command on all keys is about. A client that knows slots asks every node and adds up: as in Redis, it is told of
+/// those that this node is primary of, if there are any.
+fn asked(session: &Session, way: &dyn Forwarding) -> Vec<u16> {
+    let all = 0..way.partition_count();
+    let is_own = |id: &u16| session.knows_slots && way.primary(PartitionId(*id)) == Route::Here;
+    let own: Vec<u16> = all.clone().filter(is_own).collect();
+    if own.is_empty() { all.collect() } else { own }
+}
+
+/// The keys of each partition, each with the words behind it up to the next key.
 fn by_key(turn: Turn, session: &mut Session, call: &Call, way: &dyn Forwarding, step: usize) -> Split {
     let store = &turn.service.store;
-    let mut groups: Vec<(Route, Vec<&[u8]>)> = Vec::new();
+    let keys = || (1..call.args.len()).step_by(step);
+    let partition = |at: usize| store.partition_of(crate::base::crc16::slot(call.args.at(at)));
+    let ordered = by_primary(keys().map(partition), way);
+    let group_of: BTreeMap<PartitionId, usize> =
+        ordered.iter().enumerate().map(|(group, (_, id))| (*id, group)).collect();
+    let mut groups: Vec<(Route, Vec<&[u8]>)> =
+        ordered.iter().map(|(route, _)| (*route, vec![call.args.at(0)])).collect();
     let mut owners = Vec::new();
-    for at in (1..call.args.len()).step_by(step) {
-        let partition = store.partition_of(crate::base::crc16::slot(call.args.at(at)));
-        let route = way.primary(partition);
-        let group = groups.iter().position(|(known, _)| *known == route).unwrap_or_else(|| {
-            groups.push((route, vec![call.args.at(0)]));
-            groups.len() - 1
-        });
+    for at in keys() {
+        let group = group_of[&partition(at)];
         groups[group].1.extend((at..at + step).map(|at| call.args.at(at)));
         owners.push(group);
     }
@@ -110,14 +137,20 @@ fn by_key(turn: Turn, session: &mut Session, call: &Call, way: &dyn Forwarding, 
 /// The part of a scan that begins at its cursor, up to where another primary's partitions begin.
 fn scan(turn: Turn, session: &mut Session, call: &Call, way: &dyn Forwarding) -> Split {
     let count = way.partition_count();
-    let (slot, _) = parse_cursor(call.args.at(1)).and_then(position_of).unwrap_or((Slot(0), 0));
-    let first = PartitionId::of(slot, count).0;
-    let route = way.primary(PartitionId(first));
-    let ids: Vec<u16> = (first..count).take_while(|id| way.primary(PartitionId(*id)) == route).collect();
-    let behind = first + ids.len() as u16;
-    let next = (behind < count).then(|| cursor_at((PartitionId(behind).first_slot(count), 0)));
+    let position = parse_cursor(call.args.at(1)).and_then(position_of).unwrap_or((Slot(0), 0));
+    let asked = asked(session, way);
+    // A cursor behind them all finds nothing more in the last one.
+    let first = PartitionId::of(position.0, count).0.min(asked.last().copied().unwrap_or_default());
+    let mut left = asked.into_iter().skip_while(|id| *id < first).peekable();
+    let route = left.peek().map_or(Route::Nobody, |id| way.primary(PartitionId(*id)));
+    let mut ids = Vec::new();
+    while let Some(id) = left.next_if(|id| way.primary(PartitionId(*id)) == route) {
+        ids.push(id);
+    }
+    let next = left.next().map(|id| cursor_at((PartitionId(id).first_slot(count), 0)));
     let words = Queued::copy_from(call.args);
-    Split { merge: Merge::Scan(next), parts: vec![part(turn, session, call, route, words, ids)] }
+    let again = cursor_at(position.max((PartitionId(first).first_slot(count), 0)));
+    Split { merge: Merge::Scan { next, again }, parts: vec![part(turn, session, call, route, words, ids)] }
 }
 
 /// The partitions that a part is limited to; all that its words name, if it is not.
@@ -129,7 +162,15 @@ impl Merge {
     /// The reply that these make, each as it would be sent. An error among them is the reply; so is what does not fit together.
     pub fn replies(&self, replies: &[Vec<u8>], version: Version) -> Vec<u8> {
         if let Some(error) = replies.iter().find(|reply| reply.first() == Some(&b'-')) {
-            return error.clone();
+            return match self {
+                Merge::Scan { again, .. } if error.starts_with(b"-CROSSSLOT ") => {
+                    let nothing = vec![Reply::bulk(again.to_string()), Reply::Array(Vec::new())];
+                    let mut out = Vec::new();
+                    encode::encode(&Reply::Array(nothing), version, &mut out);
+                    out
+                }
+                _ => error.clone(),
+            };
         }
         self.merged(replies, version)
             .unwrap_or_else(|| b"-ERR the replies of several nodes do not fit together\r\n".to_vec())
@@ -162,7 +203,7 @@ impl Merge {
                     *rest = behind;
                 }
             }
-            Merge::Scan(next) => {
+            Merge::Scan { next, .. } => {
                 let reply = replies.first()?;
                 match (next, reply.strip_prefix(b"*2\r\n$1\r\n0\r\n")) {
                     (Some(next), Some(found)) => {
@@ -210,6 +251,7 @@ mod tests {
                 replies.iter().map(|reply| reply.replace('|', "\r\n").into_bytes()).collect();
             String::from_utf8_lossy(&merge.replies(&replies, Version::Resp2)).replace("\r\n", "|")
         };
+        let scan = |next| Merge::Scan { next, again: 7 };
         assert_eq!(merged(Merge::Sum, &[":2|", ":40|"]), ":42|");
         assert_eq!(merged(Merge::Sum, &[":2|", "-ERR no|"]), "-ERR no|");
         assert_eq!(merged(Merge::AllOk, &["+OK|", "+OK|"]), "+OK|");
@@ -217,9 +259,11 @@ mod tests {
         assert_eq!(merged(Merge::Any, &["$-1|", "$-1|"]), "$-1|");
         assert_eq!(merged(Merge::Lists, &["*1|$1|a|", "*0|", "*1|$1|b|"]), "*2|$1|a|$1|b|");
         assert_eq!(merged(Merge::Values(vec![1, 0, 1]), &["*1|$-1|", "*2|$2|ab|_|"]), "*3|$2|ab|$-1|_|");
-        assert_eq!(merged(Merge::Scan(Some(77)), &["*2|$1|0|*1|$1|a|"]), "*2|$2|77|*1|$1|a|");
-        assert_eq!(merged(Merge::Scan(None), &["*2|$1|0|*0|"]), "*2|$1|0|*0|");
-        assert_eq!(merged(Merge::Scan(Some(77)), &["*2|$2|55|*0|"]), "*2|$2|55|*0|");
+        assert_eq!(merged(scan(Some(77)), &["*2|$1|0|*1|$1|a|"]), "*2|$2|77|*1|$1|a|");
+        assert_eq!(merged(scan(None), &["*2|$1|0|*0|"]), "*2|$1|0|*0|");
+        assert_eq!(merged(scan(Some(77)), &["*2|$2|55|*0|"]), "*2|$2|55|*0|");
+        assert_eq!(merged(scan(Some(77)), &["-CROSSSLOT x|"]), "*2|$1|7|*0|");
+        assert_eq!(merged(scan(Some(77)), &["-ERR x|"]), "-ERR x|");
         for broken in ["", "*", "*1|$9|a|", "*1|", "*x|", ":|"] {
             assert!(merged(Merge::Values(vec![0]), &[broken]).starts_with("-ERR the replies"), "{broken}");
         }

@@ -114,6 +114,8 @@ pub struct Session {
     pub only: Option<PartitionSet>,
     /// It takes reads from copies (READONLY), where `replica-reads` leaves it the choice.
     pub reads_copies: bool,
+    /// It has asked where slots are (CLUSTER SLOTS and its kin), so it is served as by a node of Redis Cluster.
+    pub knows_slots: bool,
     /// What the clock said when the last command ended, or the turn began.
     pub clock: u64,
     is_changed: bool,
@@ -156,6 +158,7 @@ impl Session {
             answering: None,
             only: None,
             reads_copies: false,
+            knows_slots: false,
             clock: 0,
             is_changed: true,
         }

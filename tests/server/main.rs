@@ -17,4 +17,5 @@ mod pubsub;
 mod restart;
 mod roles;
 mod semantics;
+mod slots;
 mod table;

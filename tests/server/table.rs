@@ -11,6 +11,7 @@ const OURS_ALONE: &[(&str, &str)] = &[
         "client|write-concern",
         "ours: WAIT after each write costs a round trip more, and shows the write to others before",
     ),
+    ("cluster|myshardid", "of 7.2, the version that we tell"),
     ("sentinel", "a sentinel's: here every node of a cluster answers for one"),
     ("waitaof", "of 7.2, the version that we tell"),
 ];

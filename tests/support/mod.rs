@@ -6,7 +6,7 @@ mod client;
 mod process;
 
 pub use client::{Client, Value, request, words};
-pub use process::{Finished, Launch, Server, finish};
+pub use process::{Finished, Launch, Server, finish, free_port};
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

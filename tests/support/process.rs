@@ -25,7 +25,7 @@ fn ports() -> std::ops::Range<u16> {
 }
 
 /// A port nobody listens on, and that no other server of this process was given.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static GIVEN: AtomicU16 = AtomicU16::new(0);
     let ports = ports();
     loop {

@@ -91,6 +91,11 @@ pub trait Forwarding: Send + Sync + 'static {
     /// Whether this node has a copy of all of these that is no part of one.
     fn has_copy(&self, partitions: &PartitionSet) -> bool;
 
+    /// Where clients reach that node, if it is heard; none if it is not, or if that is not known.
+    fn address(&self, _node: NodeId) -> Option<(String, u16)> {
+        None
+    }
+
     /// Tells when somebody else became primary, or somebody's lease came or went.
     fn changes(&self) -> watch::Receiver<u64>;
 
