@@ -87,6 +87,8 @@ fn expected(reply: &Reply, version: Version, out: &mut Vec<Frame>) {
         Reply::Pairs(items) => aggregate(b'*', items),
         Reply::Double(value) if is_3 => Frame::Double(number::format_f64(*value).into_bytes()),
         Reply::Double(value) => bulk(number::format_f64(*value).as_bytes()),
+        Reply::Decimal(text) if is_3 => Frame::Double(text.clone().into_bytes()),
+        Reply::Decimal(text) => bulk(text.as_bytes()),
         Reply::Bool(value) if is_3 => Frame::Bool(*value),
         Reply::Bool(value) => Frame::Integer(i64::from(*value)),
         Reply::Verbatim(kind, words) if is_3 => Frame::Bulk(b'=', format!("{kind}:{words}").into_bytes()),

@@ -13,7 +13,7 @@ use larder::store::row::{decode_value, encode_head};
 use larder::store::{Entry, Items, Key, Kind, NewValue, PartitionSet};
 
 /// What looks at the key `k` and what changes it, each after all before.
-const COMMANDS: [&str; 61] = [
+const COMMANDS: [&str; 84] = [
     "TYPE k",
     "OBJECT ENCODING k",
     "DEBUG OBJECT k",
@@ -57,6 +57,29 @@ const COMMANDS: [&str; 61] = [
     "HINCRBYFLOAT k n 0.5",
     "HDEL k f g h n",
     "HSCAN k 0",
+    "ZCARD k",
+    "ZSCORE k f",
+    "ZRANK k f",
+    "ZREVRANK k g WITHSCORE",
+    "ZRANGE k 0 -1 WITHSCORES",
+    "ZRANGE k 3 -3 REV",
+    "ZRANGEBYSCORE k -inf (7 LIMIT 1 9",
+    "ZREVRANGEBYLEX k + [f",
+    "ZCOUNT k 1 inf",
+    "ZRANDMEMBER k 3 WITHSCORES",
+    "ZRANDMEMBER k -5",
+    "ZSCAN k 0 COUNT 3",
+    "ZUNION 2 k k WITHSCORES",
+    "ZINTERCARD 2 k k LIMIT 9",
+    "GEOPOS k f",
+    "GEOSEARCH k FROMLONLAT 3 4 BYRADIUS 9000 km",
+    "ZADD k 5 f 6 g -1 h",
+    "ZINCRBY k 2.5 f",
+    "ZREM k g",
+    "ZREMRANGEBYRANK k 2 5",
+    "ZPOPMAX k 2",
+    "ZDIFFSTORE other 2 k x",
+    "ZRANGESTORE other k 0 -1",
     "APPEND k tail",
     "SETRANGE k 3 middle",
     "SETBIT k 20 1",

@@ -107,7 +107,13 @@ fn walks_agree(words: &[Vec<u8>], ours: &Value, theirs: &Value) -> bool {
     let position = if words[0].eq_ignore_ascii_case(b"scan") { 1 } else { 2 };
     let begins = words.get(position).is_some_and(|word| word == b"0");
     let is_whole = begins && our_cursor == b"0" && their_cursor == b"0";
-    let together = if position == 2 && words[0].eq_ignore_ascii_case(b"hscan") { 2 } else { 1 };
+    let together = if position == 2
+        && [&b"hscan"[..], b"zscan"].iter().any(|name| words[0].eq_ignore_ascii_case(name))
+    {
+        2
+    } else {
+        1
+    };
     let list = |items: &[Value]| sorted(&Value::Array(items.to_vec()), together);
     !is_whole || list(our_items) == list(their_items)
 }

@@ -14,7 +14,8 @@ const PIPELINE_STEPS: usize = 100;
 const PIPELINE_BYTES: usize = 150_000;
 
 /// Data that both servers have at the start of an episode, and that is set again for the next.
-const SETTINGS: &[&str] = &["hash-max-listpack-entries", "16", "hash-max-listpack-value", "64"];
+const SETTINGS: &[&str] =
+    &["hash-max-listpack-entries", "16", "hash-max-listpack-value", "64", "zset-max-listpack-entries", "16"];
 
 /// One server with its connections.
 pub struct Side {

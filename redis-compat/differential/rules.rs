@@ -64,6 +64,7 @@ pub enum Rule {
 /// Of commands that are answered by a message for each name.
 const MESSAGES: &str =
     "a message for each name and no reply; tests/server/pubsub.rs compares them with redis-server's";
+const NO_FOURTH_WORD: Rule = Rule::OnlyWith { from: 3, step: 1, words: &[] };
 
 /// Command (`container|subcommand`; `container` for it and all below), rule, reason.
 pub const RULES: &[(&str, Rule, &str)] = &[
@@ -168,9 +169,13 @@ pub const RULES: &[(&str, Rule, &str)] = &[
     ("randomkey", Rule::Kind, "chance; that the key exists is seen when the data is compared"),
     ("hrandfield", Rule::Count, "chance; that they are fields is in tests/server/semantics.rs"),
     ("scan", Rule::Walk, "cursors are each server's own; whole walks are compared with the data"),
+    ("zrandmember", Rule::Count, "chance; that they are members is in the unit tests"),
+    ("zscan", Rule::Walk, "cursors are each server's own"),
+    ("zrank", NO_FOURTH_WORD, "WITHSCORE of 7.2 is refused by 7.0"),
+    ("zrevrank", NO_FOURTH_WORD, "WITHSCORE of 7.2 is refused by 7.0"),
     ("hscan", Rule::Walk, "cursors are each server's own"),
     ("hgetall", Rule::PairsInAnyOrder, "the order of fields of large hashes is each server's own"),
-    ("sort", Rule::Exact, "there is nothing to sort yet"),
+    ("sort", Rule::Exact, "nondeterministic in name only"),
     ("acl|genpass", Rule::Success, "chance"),
     ("acl|list", Rule::Success, "the same password has one hash, but the words differ by version"),
     ("memory", Rule::Kind, "each server's own memory"),

@@ -10,7 +10,7 @@ use crate::protocol::spec::flag::{ASKING, DENYOOM};
 use crate::protocol::spec::syntax::{integer, key, string as text, token};
 use crate::protocol::spec::{Argument, Group, KeySpec};
 use crate::store::{Transaction, View};
-use crate::types::{hash, keyspace, string};
+use crate::types::{hash, keyspace, string, zset};
 
 const RESTORE_SYNTAX: &[Argument] = &[
     key("key", 0),
@@ -138,6 +138,14 @@ fn restore(request: &Request, transaction: &mut Transaction) -> Outcome {
                 limits.value = usize::MAX;
             }
             hash::store_all(transaction, &key, pairs, expire_at, limits)?;
+        }
+        Value::SortedSet(members) => {
+            let mut members: Vec<_> = members.iter().map(|(score, member)| (*score, &member[..])).collect();
+            let mut limits = super::zsets::limits(request);
+            if request.args.at(3).first() == Some(&rdb_value::SORTED_SET_LISTPACK) {
+                limits.value = usize::MAX;
+            }
+            zset::store_all(transaction, &key, &mut members, expire_at, limits)?;
         }
     }
     let clock = transaction.access_clock();

@@ -1,9 +1,8 @@
 //! Hashes: numbers in fields, fields at random, walks.
 
 use super::hashes::limits;
-use super::scan::parse_cursor;
+use super::scan::{Part, parse_cursor};
 use super::{Command, Failure, Outcome, Request, read, write};
-use crate::base::glob;
 use crate::base::long_double::LongDouble;
 use crate::protocol::error::{self, ErrorReply};
 use crate::protocol::reply::Reply;
@@ -102,7 +101,7 @@ fn hrandfield(request: &Request, view: &mut View) -> Outcome {
         hash::random_repeated(view, &key, &entry, 1, &mut |field, _| reply = Reply::bulk(field))?;
         return Ok(reply);
     }
-    let (count, with_values) = random_options(request)?;
+    let (count, with_values) = random_options(request, "WITHVALUES")?;
     let mut replies = Vec::new();
     if let Some(entry) = hash::find(view, &key)?.filter(|_| count != 0) {
         let mut take = |field: &[u8], value: &[u8]| {
@@ -114,19 +113,22 @@ fn hrandfield(request: &Request, view: &mut View) -> Outcome {
         if count > 0 {
             hash::random_distinct(view, &key, &entry, count as usize, &mut take)?;
         } else {
-            let repeats = count.unsigned_abs();
-            request.reply_fits(repeats.saturating_mul(BULK_LEN_MIN))?;
-            if repeats > REPEATS_MAX {
-                return Err(error::OUT_OF_RANGE.into());
-            }
-            hash::random_repeated(view, &key, &entry, count.unsigned_abs() as usize, &mut take)?;
+            let repeats = checked_repeats(request, count)?;
+            hash::random_repeated(view, &key, &entry, repeats, &mut take)?;
         }
     }
     Ok(if with_values { Reply::Pairs(replies) } else { Reply::Array(replies) })
 }
 
-/// Count and WITHVALUES.
-fn random_options(request: &Request) -> Result<(i64, bool), ErrorReply> {
+/// How many are drawn with repeats, if that makes a reply that the client would get.
+pub(super) fn checked_repeats(request: &Request, count: i64) -> Result<usize, Failure> {
+    let repeats = count.unsigned_abs();
+    request.reply_fits(repeats.saturating_mul(BULK_LEN_MIN))?;
+    if repeats > REPEATS_MAX { Err(error::OUT_OF_RANGE.into()) } else { Ok(repeats as usize) }
+}
+
+/// Count, and whether `word` asks for what belongs to what is drawn.
+pub(super) fn random_options(request: &Request, word: &str) -> Result<(i64, bool), ErrorReply> {
     let count = request.args.int(2)?;
     if count == i64::MIN {
         return Err(ErrorReply::new(format!(
@@ -137,7 +139,7 @@ fn random_options(request: &Request) -> Result<(i64, bool), ErrorReply> {
     }
     let with_values = match request.args.get(3) {
         None => false,
-        Some(word) if word.eq_ignore_ascii_case(b"WITHVALUES") && request.args.len() == 4 => true,
+        Some(found) if found.eq_ignore_ascii_case(word.as_bytes()) && request.args.len() == 4 => true,
         Some(_) => return Err(error::SYNTAX),
     };
     let is_too_large = with_values && count.unsigned_abs() > i64::MAX as u64 / 2;
@@ -150,34 +152,14 @@ fn random_options(request: &Request) -> Result<(i64, bool), ErrorReply> {
 fn hscan(request: &Request, view: &mut View) -> Outcome {
     let cursor = parse_cursor(request.args.at(2)).ok_or(error::INVALID_CURSOR)?;
     let key = request.key(1);
-    let Some(entry) = hash::find(view, &key)? else { return Ok(scan_reply(0, Vec::new())) };
-    let (mut count, mut pattern) = (10, None);
-    let mut words = request.args.cursor(3);
-    while words.left() >= 2 {
-        if words.eat("COUNT") {
-            count = words.int()?;
-            if count < 1 {
-                return Err(error::SYNTAX.into());
-            }
-        } else if words.eat("MATCH") {
-            pattern = Some(words.word()?);
-        } else {
-            return Err(error::SYNTAX.into());
-        }
-    }
-    if !words.is_done() {
-        return Err(error::SYNTAX.into());
-    }
+    let Some(entry) = hash::find(view, &key)? else { return Ok(Part::reply(0, Vec::new())) };
+    let part = Part::parse(request)?;
     let mut found = Vec::new();
-    let next = hash::scan(view, &key, &entry, cursor, count as usize, &mut |field, value| {
-        if pattern.is_none_or(|pattern| glob::matches(pattern, field, false)) {
+    let next = hash::scan(view, &key, &entry, cursor, part.count, &mut |field, value| {
+        if part.has(field) {
             found.push(Reply::bulk(field));
             found.push(Reply::bulk(value));
         }
     })?;
-    Ok(scan_reply(next, found))
-}
-
-fn scan_reply(next: u64, found: Vec<Reply>) -> Reply {
-    Reply::Array(vec![Reply::bulk(next.to_string()), Reply::Array(found)])
+    Ok(Part::reply(next, found))
 }

@@ -20,6 +20,7 @@ mod dump;
 pub mod execute;
 mod expiry;
 mod function;
+mod geo;
 mod hash_fields;
 mod hashes;
 mod help;
@@ -47,6 +48,9 @@ mod strings;
 pub mod table;
 pub mod transactions;
 mod wait;
+mod zset_algebra;
+mod zset_ranges;
+mod zsets;
 
 pub use command::{Command, Failure, Handler, Outcome, Request, Wait, container, read, session, write};
 pub use connection::REDIS_VERSION;
@@ -90,4 +94,8 @@ pub const GROUPS: &[&[Command]] = &[
     bitfields::COMMANDS,
     hashes::COMMANDS,
     hash_fields::COMMANDS,
+    zsets::COMMANDS,
+    zset_ranges::COMMANDS,
+    zset_algebra::COMMANDS,
+    geo::COMMANDS,
 ];

@@ -1,4 +1,4 @@
-//! Walking the keys of a database: KEYS, SCAN, RANDOMKEY.
+//! Walking the keys of a database: KEYS, SCAN, RANDOMKEY; and what walks of collections have in common with that.
 //!
 //! A cursor of SCAN is a position in the order the keys are stored in, (slot, hash32) + 1, so it needs no memory on the
 //! server, stays valid whatever happens, and a key that is there during the whole scan is returned: keys never change
@@ -88,6 +88,42 @@ impl<'a> Options<'a> {
             }
         }
         if words.is_done() { Ok(options) } else { Err(error::SYNTAX) }
+    }
+}
+
+/// What the words of HSCAN and its kin ask for, behind the cursor.
+pub(super) struct Part<'a> {
+    /// About how many elements.
+    pub count: usize,
+    pattern: Option<&'a [u8]>,
+}
+
+impl<'a> Part<'a> {
+    /// From the words behind key and cursor.
+    pub fn parse(request: &Request<'a>) -> Result<Part<'a>, ErrorReply> {
+        let mut part = Part { count: 10, pattern: None };
+        let mut words = request.args.cursor(3);
+        while words.left() >= 2 {
+            if words.eat("COUNT") {
+                let count = words.int()?;
+                part.count = usize::try_from(count).ok().filter(|&count| count > 0).ok_or(error::SYNTAX)?;
+            } else if words.eat("MATCH") {
+                part.pattern = Some(words.word()?);
+            } else {
+                return Err(error::SYNTAX);
+            }
+        }
+        if words.is_done() { Ok(part) } else { Err(error::SYNTAX) }
+    }
+
+    /// Whether an element with this name is wanted.
+    pub fn has(&self, name: &[u8]) -> bool {
+        self.pattern.is_none_or(|pattern| glob::matches(pattern, name, false))
+    }
+
+    /// The reply: where to go on, and what was found.
+    pub fn reply(next: u64, found: Vec<Reply>) -> Reply {
+        Reply::Array(vec![Reply::bulk(next.to_string()), Reply::Array(found)])
     }
 }
 

@@ -13,7 +13,7 @@ use crate::protocol::spec::flag::{ALL_PARTITIONS, DENYOOM, MOVABLEKEYS};
 use crate::protocol::spec::syntax::{block, integer, key, one_of, pattern, token};
 use crate::protocol::spec::{Argument, Begin, Find, KeyAccess, KeySpec};
 use crate::store::{Kind, Transaction, View};
-use crate::types::{hash, keyspace, string};
+use crate::types::{hash, keyspace, string, zset};
 use std::cmp::Ordering;
 
 const fn unknown(access: KeyAccess, notes: &'static str) -> KeySpec {
@@ -133,11 +133,17 @@ type Text = Vec<u8>;
 
 /// The elements of a collection in its own order. Nothing for a missing key.
 fn elements(request: &Request, view: &mut View) -> Result<(Option<Kind>, Vec<Text>), Failure> {
-    match view.get(&request.key(1))?.map(|entry| entry.kind()) {
-        None => Ok((None, Vec::new())),
-        // Lists, sets and sorted sets give theirs here once they exist.
-        Some(_) => Err(error::WRONG_TYPE.into()),
+    let key = request.key(1);
+    let Some(entry) = view.get(&key)? else { return Ok((None, Vec::new())) };
+    let mut found = Vec::new();
+    match entry.kind() {
+        Kind::SortedSet => {
+            zset::visit(view, &key, &entry, &mut |(_, member)| found.push(member.to_vec()))?;
+        }
+        // Lists and sets give theirs here once they exist.
+        _ => return Err(error::WRONG_TYPE.into()),
     }
+    Ok((Some(entry.kind()), found))
 }
 
 fn sort_ro(request: &Request, view: &mut View) -> Outcome {

@@ -4,7 +4,7 @@
 use super::rdb_value::{self, Form, Value};
 use super::reader::Reader;
 use crate::store::{Entry, Interrupt, Key, Kind, View};
-use crate::types::{hash, string};
+use crate::types::{hash, string, zset};
 use crc::{CRC_64_REDIS, Crc, Table};
 
 static CRC: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_REDIS);
@@ -36,7 +36,13 @@ pub fn of(view: &mut View, key: &Key, entry: &Entry) -> Result<Option<Vec<u8>>, 
             let pairs = pairs.iter().map(|(field, value)| (&field[..], &value[..]));
             rdb_value::write_hash(pairs, form, &mut out);
         }
-        Kind::List | Kind::Set | Kind::SortedSet | Kind::Stream => return Ok(None),
+        Kind::SortedSet => {
+            let mut members: Vec<(f64, Vec<u8>)> = Vec::new();
+            zset::visit(view, key, entry, &mut |(score, member)| members.push((score, member.into())))?;
+            let form = if entry.items().is_none() { Form::Packed } else { Form::Plain };
+            rdb_value::write_sorted_set(&members, form, &mut out);
+        }
+        Kind::List | Kind::Set | Kind::Stream => return Ok(None),
     }
     Ok(Some(seal(out)))
 }

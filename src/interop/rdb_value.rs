@@ -2,15 +2,18 @@
 
 use super::packed::{self, Element, ListpackWriter};
 use super::reader::{Malformed, Reader, write_length, write_string};
+use crate::base::number;
 use std::collections::HashSet;
 
 /// A value of any type, with its data.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// A string.
     String(Vec<u8>),
     /// A hash: fields and values; no field twice, at least one.
     Hash(Vec<(Vec<u8>, Vec<u8>)>),
+    /// A sorted set: scores and members; no member twice, no score that is no number, at least one.
+    SortedSet(Vec<(f64, Vec<u8>)>),
 }
 
 /// How a collection is to be written.
@@ -23,11 +26,18 @@ pub enum Form {
 }
 
 const STRING: u8 = 0;
+/// Scores as text.
+const SORTED_SET_TEXT: u8 = 3;
 const HASH: u8 = 4;
+/// Scores as eight bytes.
+const SORTED_SET: u8 = 5;
 const HASH_ZIPMAP: u8 = 9;
+const SORTED_SET_ZIPLIST: u8 = 12;
 const HASH_ZIPLIST: u8 = 13;
 /// A small hash, as Redis 7 writes it.
 pub const HASH_LISTPACK: u8 = 16;
+/// A small sorted set, as Redis 7 writes it.
+pub const SORTED_SET_LISTPACK: u8 = 17;
 
 /// Reads a value of the type `kind`. Types that are not here are malformed.
 pub fn read(kind: u8, reader: &mut Reader) -> Result<Value, Malformed> {
@@ -37,6 +47,10 @@ pub fn read(kind: u8, reader: &mut Reader) -> Result<Value, Malformed> {
         HASH_ZIPMAP => packed_hash(&reader.string()?, packed::visit_zipmap),
         HASH_ZIPLIST => packed_hash(&reader.string()?, packed::visit_ziplist),
         HASH_LISTPACK => packed_hash(&reader.string()?, packed::visit_listpack),
+        SORTED_SET_TEXT => read_sorted_set(reader, text_score),
+        SORTED_SET => read_sorted_set(reader, |reader| Ok(f64::from_le_bytes(reader.array()?))),
+        SORTED_SET_ZIPLIST => packed_sorted_set(&reader.string()?, packed::visit_ziplist),
+        SORTED_SET_LISTPACK => packed_sorted_set(&reader.string()?, packed::visit_listpack),
         _ => Err(Malformed),
     }
 }
@@ -91,6 +105,67 @@ impl<'a> HashMaker<'a> {
     }
 }
 
+fn read_sorted_set(
+    reader: &mut Reader,
+    mut score: impl FnMut(&mut Reader) -> Result<f64, Malformed>,
+) -> Result<Value, Malformed> {
+    let count = reader.length()?;
+    // A string and a score take two bytes at least.
+    if count > reader.rest().len() as u64 / 2 {
+        return Err(Malformed);
+    }
+    let mut made = SortedSetMaker::default();
+    for _ in 0..count {
+        let member = reader.string()?;
+        made.push(member, score(reader)?)?;
+    }
+    made.finish()
+}
+
+/// A length and so many digits, or what stands for no number and the infinities.
+fn text_score(reader: &mut Reader) -> Result<f64, Malformed> {
+    match reader.byte()? {
+        253 => Ok(f64::NAN),
+        254 => Ok(f64::INFINITY),
+        255 => Ok(f64::NEG_INFINITY),
+        len => number::parse_f64(reader.take(usize::from(len))?).ok_or(Malformed),
+    }
+}
+
+fn packed_sorted_set<'a>(
+    bytes: &'a [u8],
+    visit: fn(&'a [u8], packed::Take<'_, 'a>) -> Result<(), Malformed>,
+) -> Result<Value, Malformed> {
+    let mut made = SortedSetMaker::default();
+    let mut member = None;
+    visit(bytes, &mut |element| match member.take() {
+        None => {
+            member = Some(element);
+            Ok(())
+        }
+        Some(member) => made.push(member, number::parse_f64(&element).ok_or(Malformed)?),
+    })?;
+    if member.is_some() { Err(Malformed) } else { made.finish() }
+}
+
+/// A sorted set that is being put together; a member that comes twice is refused when it comes.
+#[derive(Default)]
+struct SortedSetMaker<'a> {
+    seen: HashSet<Element<'a>>,
+    members: Vec<(f64, Vec<u8>)>,
+}
+
+impl<'a> SortedSetMaker<'a> {
+    fn push(&mut self, member: Element<'a>, score: f64) -> Result<(), Malformed> {
+        self.members.push((score, member.to_vec()));
+        if self.seen.insert(member) && !score.is_nan() { Ok(()) } else { Err(Malformed) }
+    }
+
+    fn finish(self) -> Result<Value, Malformed> {
+        if self.members.is_empty() { Err(Malformed) } else { Ok(Value::SortedSet(self.members)) }
+    }
+}
+
 /// Writes a string with its type byte.
 pub fn write_string_value(bytes: &[u8], out: &mut Vec<u8>) {
     out.push(STRING);
@@ -122,6 +197,36 @@ pub fn write_hash<'a>(
             }
         }
     }
+}
+
+/// Writes a sorted set with its type byte, in the order of its members.
+pub fn write_sorted_set(members: &[(f64, Vec<u8>)], form: Form, out: &mut Vec<u8>) {
+    match form {
+        Form::Packed => {
+            let mut listpack = ListpackWriter::default();
+            for (score, member) in members {
+                listpack.push(member);
+                listpack.push(packed_score(*score).as_bytes());
+            }
+            out.push(SORTED_SET_LISTPACK);
+            write_string(&listpack.finish(), out);
+        }
+        Form::Plain => {
+            out.push(SORTED_SET);
+            write_length(members.len() as u64, out);
+            // From the highest to the lowest, as Redis does.
+            for (score, member) in members.iter().rev() {
+                write_string(member, out);
+                out.extend_from_slice(&score.to_le_bytes());
+            }
+        }
+    }
+}
+
+/// A score as Redis's listpacks hold it: integers as such, also large ones.
+pub fn packed_score(score: f64) -> String {
+    let is_integer = score.fract() == 0.0 && score.abs() < (i64::MAX / 2) as f64;
+    if is_integer { (score as i64).to_string() } else { number::format_f64(score) }
 }
 
 #[cfg(test)]
@@ -165,6 +270,52 @@ mod tests {
             let _ = read_back(&bytes);
             let _ = read_back(&bytes[..at]);
         }
+    }
+
+    proptest! {
+        #[test]
+        fn sorted_sets_survive(
+            members in prop::collection::hash_map(prop::collection::vec(any::<u8>(), 0..40), any::<i32>(), 1..20),
+            packed: bool,
+        ) {
+            let form = if packed { Form::Packed } else { Form::Plain };
+            let members: Vec<(f64, Vec<u8>)> =
+                members.into_iter().map(|(member, score)| (f64::from(score) / 8.0, member)).collect();
+            let mut out = Vec::new();
+            write_sorted_set(&members, form, &mut out);
+            let Ok(Value::SortedSet(mut found)) = read_back(&out) else { return Err(TestCaseError::fail("unread")) };
+            if !packed {
+                found.reverse();
+            }
+            prop_assert_eq!(found, members);
+        }
+    }
+
+    #[test]
+    fn what_no_sorted_set_can_be_is_refused() {
+        let one = |score: f64| {
+            let mut out = Vec::new();
+            write_sorted_set(&[(score, b"a".to_vec())], Form::Plain, &mut out);
+            read_back(&out)
+        };
+        assert_eq!(one(f64::INFINITY), Ok(Value::SortedSet(vec![(f64::INFINITY, b"a".to_vec())])));
+        assert_eq!(one(f64::NAN), Err(Malformed));
+        let text = |score: &[u8]| read_back(&[&[SORTED_SET_TEXT, 1, 1, b'a'][..], score].concat());
+        assert_eq!(text(b"\x031.5"), Ok(Value::SortedSet(vec![(1.5, b"a".to_vec())])));
+        assert_eq!(text(&[255]), Ok(Value::SortedSet(vec![(f64::NEG_INFINITY, b"a".to_vec())])));
+        for score in [&[253][..], b"\x01x", b"\x041.5"] {
+            assert_eq!(text(score), Err(Malformed));
+        }
+        let twice = [(1.0, b"a".to_vec()), (2.0, b"a".to_vec())];
+        for form in [Form::Packed, Form::Plain] {
+            for members in [&twice[..], &[]] {
+                let mut out = Vec::new();
+                write_sorted_set(members, form, &mut out);
+                assert_eq!(read_back(&out), Err(Malformed));
+            }
+        }
+        let odd = vec![SORTED_SET_LISTPACK, 10, 10, 0, 0, 0, 1, 0, 0x81, b'a', 2, 255];
+        assert_eq!(read_back(&odd), Err(Malformed));
     }
 
     #[test]

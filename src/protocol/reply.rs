@@ -37,6 +37,8 @@ pub enum Reply {
     Set(Vec<Reply>),
     /// A double: its text as a byte string in RESP2.
     Double(f64),
+    /// A double with more digits than one has, as text: a byte string in RESP2.
+    Decimal(String),
     /// True or false: 1 or 0 in RESP2.
     Bool(bool),
     /// A text with its format (`txt`, `mkd`): a byte string in RESP2.

@@ -5,6 +5,9 @@ pub mod error;
 pub mod keyspace;
 
 pub mod bitmap;
+pub mod counted;
+pub mod geo;
 pub mod hash;
 pub mod lcs;
 pub mod string;
+pub mod zset;

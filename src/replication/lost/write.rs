@@ -9,7 +9,7 @@ use crate::interop::dump;
 use crate::store::journal::{Section, SectionHead};
 use crate::store::record::Operation;
 use crate::store::{Entry, Interrupt, Key, Kind, PartitionSet, row};
-use crate::types::{hash, string};
+use crate::types::{hash, string, zset};
 use base64::engine::general_purpose::STANDARD as BASE64;
 use base64::write::EncoderWriter;
 use serde::Serialize;
@@ -212,6 +212,11 @@ impl<'a> Writer<'a> {
             Some(Kind::Hash) => {
                 let (field, value) = hash::pair_of_row(suffix, item.value());
                 (line.with_field(field), value)
+            }
+            Some(Kind::SortedSet) => {
+                // The other rows are its order, which says nothing new.
+                let scored = zset::scored_of_row(suffix, item.value());
+                (line.with_field(scored.map_or(suffix, |(_, member)| member)), item.value())
             }
             Some(Kind::String) => {
                 let offset = string::offset_of_chunk(suffix).map(|offset| offset as u64);

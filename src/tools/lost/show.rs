@@ -2,6 +2,7 @@
 
 use super::{Selection, shown};
 use crate::base::clock::iso_8601;
+use crate::base::number;
 use crate::interop::dump;
 use crate::interop::rdb_value::Value;
 use crate::replication::lost::line::{Line, Word};
@@ -155,6 +156,14 @@ fn held(state: &State) -> String {
             let text = few.collect::<Vec<_>>().join(", ");
             let more = if pairs.len() > FIELDS_SHOWN_MAX { ", …" } else { "" };
             format!("hash of {} fields: {text}{more}", pairs.len())
+        }
+        Ok(Value::SortedSet(members)) => {
+            let few = members.iter().take(FIELDS_SHOWN_MAX);
+            let few =
+                few.map(|(score, member)| format!("{} = {}", beginning(member), number::format_f64(*score)));
+            let text = few.collect::<Vec<_>>().join(", ");
+            let more = if members.len() > FIELDS_SHOWN_MAX { ", …" } else { "" };
+            format!("sorted set of {} members: {text}{more}", members.len())
         }
         Err(_) => "of a type that is not known".to_owned(),
     };
