@@ -362,6 +362,13 @@ impl Replication {
         self.progress.lock().followers().map(|(link, follower)| (link, follower.clone())).collect()
     }
 
+    /// Which links have brought their follower everything that it is to have.
+    pub fn whole(&self) -> Vec<LinkId> {
+        let (served, progress) = (self.served(), self.progress.lock());
+        let whole = progress.followers().filter(|(_, follower)| progress.is_whole(follower, &served));
+        whole.map(|(link, _)| link).collect()
+    }
+
     /// Changes what is known of the followers, and tells those who wait for it.
     pub fn with_progress<T>(&self, change: impl FnOnce(&mut Progress) -> T) -> T {
         let outcome = change(&mut self.progress.lock());
@@ -404,14 +411,25 @@ impl Replication {
         self.in_step[usize::from(partition.0)].load(Ordering::Acquire) >= wanted
     }
 
+    /// What others may follow from here: what this node is primary of, or everything where an operator made it a replica with replicas.
+    fn served(&self) -> Vec<PartitionId> {
+        let assignment = self.assignment.borrow();
+        let has_primary = assignment.has_primary();
+        let is_served = |part: &Part| !has_primary || part.is_primary();
+        let parts = (0..).map(PartitionId).zip(&assignment.parts);
+        parts.filter(|(_, part)| is_served(part)).map(|(id, _)| id).collect()
+    }
+
     /// How many replicas have everything up to `position` of this node's journal: in theirs, or on their disks.
     pub fn have(&self, position: u64, on_disk: bool) -> usize {
-        self.progress.lock().have(position, self.acknowledged.len() as u16, on_disk)
+        let served = self.served();
+        self.progress.lock().have(position, &served, on_disk)
     }
 
     /// How many replicas are in step and were heard within the last `lag_ms` milliseconds.
     pub fn good(&self, lag_ms: u64) -> usize {
-        self.progress.lock().good(self.now_ms().saturating_sub(lag_ms), self.acknowledged.len() as u16)
+        let served = self.served();
+        self.progress.lock().good(self.now_ms().saturating_sub(lag_ms), &served)
     }
 
     /// Tells when followers come, go, or get on.

@@ -101,16 +101,26 @@ impl Progress {
         self.nodes(|it| counts(it).then_some(0)).len()
     }
 
-    /// How many nodes have everything up to `position`, of all of so many `partitions`: in their journals, or on their disks.
-    pub fn have(&self, position: u64, partitions: u16, on_disk: bool) -> usize {
-        let has = |it: &Follower| if on_disk { it.synced >= position } else { it.journaled >= position };
-        self.nodes(|it| (it.in_step.len() >= usize::from(partitions) && has(it)).then_some(0)).len()
+    /// How many nodes, of each of these `partitions`, have everything up to `position`: in their journals, or on their disks.
+    pub fn have(&self, position: u64, partitions: &[PartitionId], on_disk: bool) -> usize {
+        self.least(partitions, |it| if on_disk { it.synced >= position } else { it.journaled >= position })
     }
 
-    /// How many nodes are in step with all of so many `partitions` and were heard at `since_ms` or later.
-    pub fn good(&self, since_ms: u64, partitions: u16) -> usize {
-        let is_good = |it: &Follower| it.in_step.len() >= usize::from(partitions) && it.heard_ms >= since_ms;
-        self.nodes(|it| is_good(it).then_some(0)).len()
+    /// How many nodes are in step with each of these `partitions` and were heard at `since_ms` or later.
+    pub fn good(&self, since_ms: u64, partitions: &[PartitionId]) -> usize {
+        self.least(partitions, |it| it.heard_ms >= since_ms)
+    }
+
+    /// How many nodes are in step and such, for the partition that has the fewest: not every node need follow all of them.
+    fn least(&self, partitions: &[PartitionId], is_such: impl Fn(&Follower) -> bool) -> usize {
+        let of = |id| self.nodes(|it| (it.in_step.contains(id) && is_such(it)).then_some(0)).len();
+        partitions.iter().map(of).min().unwrap_or(0)
+    }
+
+    /// Whether a follower has everything of those of these `partitions` that it is to keep a copy of.
+    pub fn is_whole(&self, follower: &Follower, partitions: &[PartitionId]) -> bool {
+        let is_there = |id: &PartitionId| follower.in_step.contains(id) || !self.counts(*id, &follower.node);
+        !follower.in_step.is_empty() && partitions.iter().all(is_there)
     }
 
     /// What `of` gives for each node, the largest of its links; nodes for which it gives nothing are left out. A node counts
@@ -172,18 +182,24 @@ mod tests {
     fn those_that_have_a_position_are_counted_by_node() {
         let mut progress = progress(3, &[("a", 10), ("a", 20), ("b", 30)]);
         progress.follower(2).synced = 25;
-        assert_eq!(
-            (progress.have(20, 1, false), progress.have(30, 1, false), progress.have(31, 1, false)),
-            (2, 1, 0)
-        );
-        assert_eq!((progress.have(25, 1, true), progress.have(0, 1, true)), (1, 2));
-        assert_eq!(
-            (progress.have(0, 2, false), progress.in_step(P)),
-            (0, 2),
-            "of two partitions they have one"
-        );
+        assert_eq!([20, 30, 31].map(|position| progress.have(position, &[P], false)), [2, 1, 0]);
+        assert_eq!([25, 0].map(|position| progress.have(position, &[P], true)), [1, 2]);
         progress.follower(2).heard_ms = 100;
-        assert_eq!((progress.good(100, 1), progress.good(0, 1)), (1, 2));
+        assert_eq!([100, 0].map(|since_ms| progress.good(since_ms, &[P])), [1, 2]);
+    }
+
+    #[test]
+    fn of_several_partitions_the_one_with_the_fewest_copies_counts() {
+        const Q: PartitionId = PartitionId(1);
+        let mut progress = progress(3, &[("a", 10), ("b", 10)]);
+        assert_eq!((progress.have(0, &[P, Q], false), progress.in_step(P)), (0, 2), "nobody has the other");
+        progress.follower(1).in_step = [Q].into();
+        assert_eq!((progress.have(10, &[P, Q], false), progress.good(0, &[P, Q])), (1, 1));
+        let is_whole =
+            |progress: &Progress| progress.followers().all(|(_, it)| progress.is_whole(it, &[P, Q]));
+        assert!(!is_whole(&progress), "each is to have both");
+        progress.set_copies(2, vec![Some(["a".to_owned()].into()), Some(["b".to_owned()].into())]);
+        assert!(is_whole(&progress), "each has what it is to have");
     }
 
     #[test]

@@ -20,14 +20,14 @@ pub fn replication(facts: &Facts, lines: &mut Lines) {
         lines.add("slave_read_only", 1);
         lines.add("replica_announced", i32::from(facts.settings.replica_announced));
     }
-    let followers = replication.followers();
+    let (followers, whole) = (replication.followers(), replication.whole());
     lines.add("connected_slaves", followers.len());
     let lag_max_ms = u64::from(facts.settings.min_replicas_max_lag) * 1000;
     if facts.settings.min_replicas_to_write > 0 && lag_max_ms > 0 {
         lines.add("min_slaves_good_slaves", replication.good(lag_max_ms));
     }
-    for (number, (_, follower)) in followers.iter().enumerate() {
-        lines.add(format_args!("slave{number}"), describe(follower, facts.store.partitions, now_ms));
+    for (number, (link, follower)) in followers.iter().enumerate() {
+        lines.add(format_args!("slave{number}"), describe(follower, whole.contains(link), now_ms));
     }
     lines.add("master_failover_state", "no-failover");
     let own = facts.service.store.node();
@@ -71,9 +71,9 @@ fn link(upstream: &Upstream, now_ms: u64, lines: &mut Lines) {
     }
 }
 
-fn describe(follower: &Follower, partitions: u16, now_ms: u64) -> String {
+fn describe(follower: &Follower, is_whole: bool, now_ms: u64) -> String {
     let (host, port) = &follower.address;
-    let state = if follower.in_step.len() >= usize::from(partitions) { "online" } else { "send_bulk" };
+    let state = if is_whole { "online" } else { "send_bulk" };
     let lag_s = now_ms.saturating_sub(follower.heard_ms) / 1000;
     format!("ip={host},port={port},state={state},offset={},lag={lag_s}", follower.journaled)
 }
