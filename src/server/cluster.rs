@@ -83,6 +83,7 @@ impl ClusterThreads {
     /// Gives everything away that this node is primary of, if another node can take it.
     pub fn hand_over(&self) {
         let handed_over = self.runtime.block_on(async {
+            self.raft.decline(); // its end as a leader would cost another election
             let was_primary = self.node.map().primary_of(self.node.me()).next().is_some();
             let all = tokio::time::timeout(HANDOVER_TIME_MAX, self.node.hand_over_all()).await;
             if was_primary {

@@ -111,6 +111,8 @@ pub(super) struct Inner {
     pub changing_voters: Mutex<()>,
     /// This node falls silent so that another leads: it asks the others for nothing, or they would take it for alive.
     pub is_abdicating: AtomicBool,
+    /// This node is about to stop: it stands for election no more.
+    is_leaving: AtomicBool,
     stop: CancellationToken,
 }
 
@@ -158,12 +160,21 @@ impl Raft {
             leading: watch::Sender::default(),
             changing_voters: Mutex::default(),
             is_abdicating: AtomicBool::new(false),
+            is_leaving: AtomicBool::new(false),
             stop: CancellationToken::new(),
         });
         let running = inner.run().await.map_err(ControlError::Failed)?;
         inner.core.store(Some(Arc::clone(&running)));
         tokio::spawn(Arc::clone(&inner).supervise(running));
         Ok(Raft { inner })
+    }
+
+    /// Stands for election no more, as this node is about to stop; it votes on, and leads on if it leads.
+    pub fn decline(&self) {
+        self.inner.is_leaving.store(true, Ordering::Release);
+        if let Ok(running) = self.inner.running() {
+            self.inner.stand(&running);
+        }
     }
 
     /// Stops, and returns when nothing is written any more.
@@ -195,6 +206,11 @@ impl Inner {
             return Err(ControlError::NotLeader(None));
         }
         if leading.is_me { self.running() } else { Err(ControlError::NotLeader(leading.leader)) }
+    }
+
+    /// Stands for election from now on, unless this node is about to stop.
+    pub fn stand(&self, running: &Running) {
+        running.core.runtime_config().elect(!self.is_leaving.load(Ordering::Acquire));
     }
 
     fn config(&self) -> Result<Arc<Config>, String> {
@@ -240,10 +256,11 @@ impl Inner {
         let is_alone = voters == [node];
         let rest = self.options.rest_after_start;
         let rests_until = (!is_new && !is_alone && !rest.is_zero()).then(|| Instant::now() + rest);
+        let running = Running { core, leadership, rests_until };
         if rests_until.is_none() {
-            core.runtime_config().elect(true);
+            self.stand(&running);
         }
-        Ok(Arc::new(Running { core, leadership, rests_until }))
+        Ok(Arc::new(running))
     }
 
     /// Follows the instance, and replaces it when it has failed.
@@ -314,7 +331,7 @@ impl Inner {
                 }
                 () = until(rests_until) => {
                     rests_until = None;
-                    running.core.runtime_config().elect(true);
+                    self.stand(running);
                 }
             }
         }

@@ -201,6 +201,19 @@ async fn the_leaders_death_elects_another_with_a_higher_number() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_is_about_to_stop_is_not_elected() {
+    for leaving in [0, 1] {
+        let mut town = Town::of(3).await;
+        let (first, _) = town.leader().await;
+        town.rafts[&first].propose(found()).await.expect("a quorum is there");
+        let others: Vec<u8> = (1..=3).filter(|number| *number != first).collect();
+        town.rafts[&others[leaving]].decline();
+        town.stop(first).await;
+        assert_eq!(town.leader().await.0, others[1 - leaving], "it votes, and does not stand");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_minority_decides_nothing() {
     let town = Town::of(3).await;
     let (old, before) = town.leader().await;

@@ -138,7 +138,7 @@ impl Silence<'_> {
 impl Drop for Silence<'_> {
     fn drop(&mut self) {
         self.1.core.runtime_config().heartbeat(true);
-        self.1.core.runtime_config().elect(true); // who has led does not rest
+        self.0.stand(self.1); // who has led does not rest
         self.0.is_abdicating.store(false, Ordering::Release);
     }
 }
