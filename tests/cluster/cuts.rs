@@ -1,10 +1,11 @@
 //! The primary is cut off from the other nodes, in every way, while clients still reach it: it must stop to acknowledge before another begins.
 
+use crate::finder::Way;
 use crate::fleet::Fleet;
 use crate::lab::CLIENTS;
 use crate::rounds;
 use crate::support::Chance;
-use crate::workload::{Kind, Record, check, check_lost, missing, read_all, returned, run};
+use crate::workload::{Kind, Record, check, check_lost, missing, read_all, returned, run, run_with};
 use std::time::Duration;
 
 const ROUNDS: u64 = 4;
@@ -85,7 +86,8 @@ fn under_majority_a_primary_that_is_cut_off_acknowledges_nothing_beside_its_succ
         let cut = CUTS[(round % 4) as usize];
         let primary = fleet.await_whole();
         let clients: Vec<usize> = fleet.everybody().into_iter().cycle().take(6).collect();
-        let (record, moments) = run(&mut fleet, Kind::Shared, &clients, chance.branch(), |fleet, record| {
+        let (aware, own) = ([Way::Sentinel; 2], chance.branch());
+        let (record, moments) = run_with(&mut fleet, Kind::Shared, &clients, &aware, own, |fleet, record| {
             cut_and_heal(fleet, record, primary, cut, &mut chance)
         });
         check_fenced(&record, primary, moments, cut);

@@ -68,8 +68,17 @@ impl Fleet {
     /// Starts all nodes, and waits until the cluster is there.
     pub fn started(mut self) -> Fleet {
         self.everybody().into_iter().for_each(|number| self.start_node(number));
-        self.await_whole();
+        if self.is_spread() {
+            self.await_spread();
+        } else {
+            self.await_whole();
+        }
         self
+    }
+
+    /// Whether primaries are spread over the nodes, as in Redis Cluster.
+    pub fn is_spread(&self) -> bool {
+        self.flags.windows(2).any(|pair| pair[0] == "--cluster-enabled" && pair[1] == "yes")
     }
 
     /// All numbers.
@@ -140,6 +149,20 @@ impl Fleet {
     pub fn signal(&self, number: usize, signal: Signal) {
         let process = self.nodes[number - 1].process.as_ref().expect("it runs");
         rustix::process::kill_process(Pid::from_child(process), signal).expect("the process is ours");
+    }
+
+    /// Waits until no thread of a node that was sent SIGSTOP runs any more: the signal reaches them one by one.
+    pub fn await_stopped(&self, number: usize) {
+        let id = self.nodes[number - 1].process.as_ref().expect("it runs").id();
+        let is_stopped = |task: std::fs::DirEntry| {
+            let status = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            // The state stands behind the name, which may have any letters.
+            status.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+        };
+        wait_until("all threads stand still", WITHIN, || {
+            let tasks = std::fs::read_dir(format!("/proc/{id}/task")).expect("the process is there");
+            tasks.map_while(Result::ok).all(is_stopped)
+        });
     }
 
     /// SIGTERM, and its end.
@@ -226,6 +249,26 @@ impl Fleet {
                 })
         });
         primary
+    }
+
+    /// Waits until every node is primary of something, and all others follow it, in step, and may take its place.
+    pub fn await_spread(&self) {
+        let others = self.nodes.len() - 1;
+        let is_there = |number: usize| {
+            let cluster = |field: &str| self.info(number, "cluster", field);
+            let none = Some("0");
+            let is_in_step = |other: usize| {
+                let line = self.info(number, "replication", &format!("slave{other}"));
+                line.is_some_and(|line| line.contains("state=online"))
+            };
+            cluster("larder_cluster_without_primary").as_deref() == none
+                && cluster("larder_cluster_learners").as_deref() == none
+                && cluster("larder_cluster_primary_of").is_some_and(|count| count != "0")
+                && (0..others).all(is_in_step)
+        };
+        wait_until("every node is primary, and has the others in step", WITHIN * 2, || {
+            self.everybody().into_iter().all(is_there)
+        });
     }
 
     /// Waits until a write through this node is accepted.

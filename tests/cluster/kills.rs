@@ -1,9 +1,10 @@
-//! The primary gets `kill -9` again and again while clients work at the nodes that stay; then it comes back and follows.
+//! The primary gets `kill -9` again and again while clients work at the nodes that stay, or look for it; then it comes back and follows.
 
+use crate::finder::Way;
 use crate::fleet::Fleet;
 use crate::rounds;
 use crate::support::Chance;
-use crate::workload::{Kind, check, check_lost, read_all, run};
+use crate::workload::{Kind, check, check_lost, read_all, run_with};
 
 const ROUNDS: u64 = 4;
 
@@ -13,7 +14,8 @@ fn kill_primaries(fleet: &mut Fleet, chance: &mut Chance, kind: Kind, what: &str
         let victim = fleet.await_whole();
         let others = fleet.others(&[victim]);
         let clients: Vec<usize> = others.iter().copied().cycle().take(6).collect();
-        let (record, ()) = run(fleet, kind, &clients, chance.branch(), |fleet, record| {
+        let aware = [Way::Sentinel; 2];
+        let (record, ()) = run_with(fleet, kind, &clients, &aware, chance.branch(), |fleet, record| {
             record.await_write(record.now(), &others);
             std::thread::sleep(std::time::Duration::from_millis(chance.below(400)));
             let killed = record.now();

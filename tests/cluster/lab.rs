@@ -140,6 +140,11 @@ pub struct Connector {
 }
 
 impl Connector {
+    /// Moves this thread to the clients' host, for good.
+    pub fn enter(&self) -> std::io::Result<()> {
+        enter(&File::open(&self.namespace)?)
+    }
+
     /// Connects to this address.
     pub fn connect(&self, to: SocketAddr) -> std::io::Result<TcpStream> {
         let namespace = File::open(&self.namespace)?;

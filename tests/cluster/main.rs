@@ -12,6 +12,7 @@ mod linearizable;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod finder;
 mod fleet;
 mod lab;
 mod workload;
@@ -20,9 +21,12 @@ mod cuts;
 mod disks;
 mod five;
 mod kills;
+mod libraries;
 mod pauses;
 mod pubsub;
+mod redis_rs;
 mod restarts;
+mod spread;
 
 /// Rounds of a test: a few, or `LARDER_ROUNDS`.
 fn rounds(by_default: u64) -> u64 {

@@ -1,9 +1,10 @@
 //! A process that stands still does not know it. When it goes on, its lease is over, and it has to notice that before it answers anybody.
 
+use crate::finder::Way;
 use crate::fleet::Fleet;
 use crate::rounds;
 use crate::support::Chance;
-use crate::workload::{Kind, Record, check, check_lost, missing, read_all, returned, run};
+use crate::workload::{Kind, Record, check, check_lost, missing, read_all, returned, run, run_with};
 use rustix::process::Signal;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ const ROUNDS: u64 = 3;
 fn pause(fleet: &mut Fleet, record: &Record, primary: usize, more_ms: u64) -> u64 {
     record.await_write(record.now(), &[primary]);
     fleet.signal(primary, Signal::STOP);
+    fleet.await_stopped(primary);
     let held = record.now();
     let others = fleet.others(&[primary]);
     let successor = record.await_write(held, &others);
@@ -26,24 +28,24 @@ fn pause(fleet: &mut Fleet, record: &Record, primary: usize, more_ms: u64) -> u6
     successor
 }
 
-/// Up to so long; 30 s once in `LARDER_ROUNDS`.
-fn length_ms(chance: &mut Chance, round: u64) -> u64 {
-    if round == ROUNDS { 30_000 } else { chance.below(3000) }
-}
+/// Longer than all waits of servers and clients.
+const LONG_MS: u64 = 30_000;
 
 #[test]
 fn under_majority_a_primary_that_was_paused_acknowledges_nothing_that_is_not_so() {
     let mut chance = Chance::seeded("pauses, majority");
     let mut fleet = Fleet::start(3, &["--write-concern", "majority"]);
-    for round in 0..rounds(ROUNDS) {
+    // The last one is long.
+    let lengths = (0..rounds(ROUNDS)).map(|_| chance.below(3000)).chain([LONG_MS]).collect::<Vec<_>>();
+    for more_ms in lengths {
         let primary = fleet.await_whole();
         let clients: Vec<usize> = fleet.everybody().into_iter().cycle().take(6).collect();
-        let more_ms = length_ms(&mut chance, round);
-        let (record, _) = run(&mut fleet, Kind::Shared, &clients, chance.branch(), |fleet, record| {
+        let (aware, own) = ([Way::Sentinel; 2], chance.branch());
+        let (record, _) = run_with(&mut fleet, Kind::Shared, &clients, &aware, own, |fleet, record| {
             pause(fleet, record, primary, more_ms)
         });
         read_all(&fleet, &record, primary);
-        check(&record, "pauses, majority");
+        check(&record, &format!("paused for {more_ms} ms more, majority"));
     }
 }
 
@@ -51,10 +53,10 @@ fn under_majority_a_primary_that_was_paused_acknowledges_nothing_that_is_not_so(
 fn under_local_a_primary_that_was_paused_loses_only_what_it_tells() {
     let mut chance = Chance::seeded("pauses, local");
     let mut fleet = Fleet::start(3, &["--write-concern", "local"]);
-    for round in 0..rounds(ROUNDS) {
+    for _ in 0..rounds(ROUNDS) {
         let primary = fleet.await_whole();
         let clients: Vec<usize> = fleet.everybody().into_iter().cycle().take(6).collect();
-        let more_ms = length_ms(&mut chance, round);
+        let more_ms = chance.below(3000);
         let (record, successor) = run(&mut fleet, Kind::Once, &clients, chance.branch(), |fleet, record| {
             pause(fleet, record, primary, more_ms)
         });

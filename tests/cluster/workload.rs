@@ -1,8 +1,10 @@
-//! Clients that write down what they saw: plain ones, each connected to one node, which connect again to the same node when they must.
+//! Clients that write down what they saw: plain ones, each connected to one node, which connect again to the same node when they must, and
+//! such as look for the primary (`finder.rs`).
 
+use crate::finder::{Finder, Way};
 use crate::fleet::Fleet;
 use crate::linearizable::{Answer, Call, History, Operation, Outcome};
-use crate::support::{Chance, Client, Value};
+use crate::support::{Chance, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -108,9 +110,16 @@ impl Record {
 
     /// Waits until a client of one of these nodes has written, and began to after this moment. When the first such write returned.
     pub fn await_write(&self, since: u64, nodes: &[usize]) -> u64 {
+        self.await_write_of(since, nodes, |_| true)
+    }
+
+    /// The same, of a key that is wanted.
+    pub fn await_write_of(&self, since: u64, nodes: &[usize], is_wanted: impl Fn(&str) -> bool) -> u64 {
         let mut found = None;
         crate::support::wait_until(&format!("a client of {nodes:?} writes"), crate::fleet::WITHIN, || {
-            found = self.acknowledged_since(since, nodes).first().and_then(|note| returned(&note.call));
+            let notes = self.acknowledged_since(since, nodes);
+            let first = notes.iter().find(|note| is_wanted(&note.key));
+            found = first.and_then(|note| returned(&note.call));
             found.is_some()
         });
         found.expect("it was awaited")
@@ -163,19 +172,31 @@ pub fn run<T>(
     fleet: &mut Fleet,
     kind: Kind,
     nodes: &[usize],
+    chance: Chance,
+    story: impl FnOnce(&mut Fleet, &Record) -> T,
+) -> (Record, T) {
+    run_with(fleet, kind, nodes, &[], chance, story)
+}
+
+/// The same, with more clients that find their way so.
+pub fn run_with<T>(
+    fleet: &mut Fleet,
+    kind: Kind,
+    nodes: &[usize],
+    more: &[Way],
     mut chance: Chance,
     story: impl FnOnce(&mut Fleet, &Record) -> T,
 ) -> (Record, T) {
     let record = Record::new();
+    let ways = nodes.iter().map(|node| Way::Node(*node)).chain(more.iter().copied());
     let result = std::thread::scope(|scope| {
         let _ends = EndsWhenDropped(&record);
-        for (client, node) in nodes.iter().enumerate() {
+        for (number, way) in (1..).zip(ways) {
             let one = One {
-                number: client as u32 + 1,
-                node: *node,
-                address: fleet.socket_address(*node),
+                number,
+                way,
+                finder: Finder::new(fleet, way, PATIENCE),
                 kind,
-                connector: fleet.lab.connector(),
                 chance: chance.branch(),
                 record: &record,
             };
@@ -197,40 +218,38 @@ impl Drop for EndsWhenDropped<'_> {
 
 struct One<'a> {
     number: u32,
-    node: usize,
-    address: std::net::SocketAddr,
+    way: Way,
+    finder: Finder,
     kind: Kind,
-    connector: crate::lab::Connector,
     chance: Chance,
     record: &'a Record,
 }
 
 impl One<'_> {
     fn work(mut self) {
-        let mut connection = None;
         while !self.record.ending.load(Ordering::Acquire) {
-            let Some(client) = &mut connection else {
-                match self.connector.connect(self.address).and_then(|stream| Client::over(stream, PATIENCE)) {
-                    Ok(client) => connection = Some(client),
-                    Err(error) => {
-                        self.record.note_error(&format!("connect: {error}"));
-                        std::thread::sleep(CONNECT_GAP);
-                    }
-                }
-                continue;
-            };
             let (key, operation) = self.choose();
             let called = self.record.now();
-            let reply = ask(client, &key, &operation);
+            let words = words(&key, &operation);
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            let (node, reply) = match self.finder.ask(&key, &words) {
+                Ok(sent) => sent,
+                Err(error) => {
+                    self.note_error(&format!("connect: {error}"));
+                    std::thread::sleep(CONNECT_GAP);
+                    continue;
+                }
+            };
             let outcome = self.outcome(&operation, &reply);
-            if reply.is_err() {
-                connection = None;
-            }
             let call = Call { client: self.number, called, operation, outcome };
-            self.record.note(Note { key, call, node: self.node });
+            self.record.note(Note { key, call, node });
             // The pace of the clients, not a wait for anything.
             std::thread::sleep(Duration::from_millis(self.chance.below(PAUSE_MS_MAX)));
         }
+    }
+
+    fn note_error(&self, text: &str) {
+        self.record.note_error(&format!("{}{text}", self.way.prefix()));
     }
 
     fn choose(&mut self) -> (String, Operation) {
@@ -261,11 +280,11 @@ impl One<'_> {
         };
         match reply {
             Err(error) => {
-                self.record.note_error(&format!("connection: {}", error.kind()));
+                self.note_error(&format!("connection: {}", error.kind()));
                 unknown
             }
             Ok(Value::Error(text)) => {
-                self.record.note_error(text);
+                self.note_error(text);
                 let is_certain = CERTAIN.iter().any(|word| text.split(' ').next() == Some(word));
                 if is_certain { Outcome::Failed } else { unknown }
             }
@@ -274,15 +293,17 @@ impl One<'_> {
     }
 }
 
-fn ask(client: &mut Client, key: &str, operation: &Operation) -> std::io::Result<Value> {
-    match operation {
-        Operation::Get => client.try_ask(&["GET", key]),
-        Operation::Set(value) => client.try_ask(&["SET", key, &value.to_string()]),
-        Operation::Delete => client.try_ask(&["DEL", key]),
-        Operation::Increment => client.try_ask(&["INCR", key]),
-        Operation::Add(value) => client.try_ask(&["HSET", key, &value.to_string(), "x"]),
-        Operation::Members => client.try_ask(&["HKEYS", key]),
-    }
+fn words(key: &str, operation: &Operation) -> Vec<String> {
+    let (name, value, more) = match operation {
+        Operation::Get => ("GET", None, None),
+        Operation::Set(value) => ("SET", Some(value), None),
+        Operation::Delete => ("DEL", None, None),
+        Operation::Increment => ("INCR", None, None),
+        Operation::Add(value) => ("HSET", Some(value), Some("x")),
+        Operation::Members => ("HKEYS", None, None),
+    };
+    let value = value.map(ToString::to_string);
+    [name.to_owned(), key.to_owned()].into_iter().chain(value).chain(more.map(str::to_owned)).collect()
 }
 
 fn answer(operation: &Operation, value: &Value) -> Answer {
@@ -309,7 +330,7 @@ pub fn read_all(fleet: &Fleet, record: &Record, through: usize) {
     for (key, is_set) in kinds {
         let operation = if is_set { Operation::Members } else { Operation::Get };
         let called = record.now();
-        let value = ask(&mut client, key, &operation).expect("the cluster is whole");
+        let value = client.try_ask(&words(key, &operation)).expect("the cluster is whole");
         assert!(!matches!(value, Value::Error(_)), "{key}: {value}");
         let outcome = Outcome::Answered(answer(&operation, &value), record.now());
         record.note(Note {
