@@ -1,16 +1,17 @@
-//! Links as the assignment asks for them: to each primary that is followed, for all partitions that are followed there, begun again
-//! when they end.
+//! Links as the assignment asks for them: one to each primary that is followed, for all partitions that are followed there,
+//! begun again when it ends.
 
 use super::assignment::{Assignment, Part};
-use super::replica::follow;
+use super::replica::{Followed, follow};
 use super::{LinkState, Node, Upstream};
-use crate::base::ids::{Epoch, PartitionId};
+use crate::base::ids::PartitionId;
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::io;
 use std::pin::Pin;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 
 /// The longest pause before another attempt to connect.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -30,12 +31,9 @@ pub trait Dial: Send + Sync + 'static {
 /// A link, and what it is for.
 struct Link<'a> {
     to: (String, u16),
-    partitions: Followed,
+    followed: watch::Sender<Followed>,
     run: Pin<Box<dyn Future<Output = ()> + Send + 'a>>,
 }
-
-/// Partitions that are followed at one primary, with their epochs.
-type Followed = Vec<(PartitionId, Option<Epoch>)>;
 
 /// Keeps links as long as it runs. Old snapshots are dropped on the way.
 pub async fn keep_links(node: &Node, dial: &dyn Dial) {
@@ -65,29 +63,37 @@ pub async fn keep_links(node: &Node, dial: &dyn Dial) {
     }
 }
 
-/// Ends links for what is not followed there any more, and begins links for what no link is for. One whose partitions are all followed as
-/// before goes on: its primary may be waiting for what is acknowledged over it. So there can be more links than one to a node, each
-/// for other partitions, until one of them ends.
+/// Ends links to where something is not followed any more, and begins links to where none leads. One whose partitions are all followed as
+/// before goes on, with those that are new: its primary may be waiting for what is acknowledged over it.
 fn change_links<'a>(
     links: &mut Vec<Link<'a>>,
-    mut followed: BTreeMap<(String, u16), Followed>,
+    mut wanted: BTreeMap<(String, u16), Followed>,
     node: &'a Node,
     dial: &'a dyn Dial,
 ) {
     links.retain(|link| {
-        let Some(wanted) = followed.get_mut(&link.to) else { return false };
-        let goes_on = link.partitions.iter().all(|partition| wanted.contains(partition));
-        wanted.retain(|partition| !goes_on || !link.partitions.contains(partition));
+        let Some(now) = wanted.get(&link.to) else { return false };
+        let before = link.followed.borrow().clone();
+        let goes_on = before.iter().all(|partition| now.contains(partition));
+        if goes_on {
+            let now = wanted.remove(&link.to).unwrap_or_default();
+            let has_more = now.len() > before.len();
+            link.followed.send_if_modified(|followed| {
+                *followed = now;
+                has_more
+            });
+        }
         goes_on
     });
     if links.is_empty() {
         // Nothing is left of links that were; positions are another journal's from here on.
         node.replication.with_upstream(|upstream| *upstream = Upstream::default());
     }
-    for (to, partitions) in followed.into_iter().filter(|(_, partitions)| !partitions.is_empty()) {
-        let ((host, port), own) = (to.clone(), partitions.clone());
-        let run = Box::pin(async move { keep_link(node, dial, &host, port, &own).await });
-        links.push(Link { to, partitions, run });
+    for (to, partitions) in wanted {
+        let (host, port) = to.clone();
+        let (followed, receiver) = watch::channel(partitions);
+        let run = Box::pin(async move { keep_link(node, dial, &host, port, receiver).await });
+        links.push(Link { to, followed, run });
     }
 }
 
@@ -103,13 +109,7 @@ fn followed(assignment: &Assignment) -> BTreeMap<(String, u16), Followed> {
 }
 
 /// Follows one primary, for ever.
-async fn keep_link(
-    node: &Node,
-    dial: &dyn Dial,
-    host: &str,
-    port: u16,
-    partitions: &[(PartitionId, Option<Epoch>)],
-) {
+async fn keep_link(node: &Node, dial: &dyn Dial, host: &str, port: u16, followed: watch::Receiver<Followed>) {
     let mut pause = node.timing.retry;
     loop {
         node.replication.with_upstream(|upstream| upstream.state = LinkState::Connecting);
@@ -117,7 +117,7 @@ async fn keep_link(
         let ended = match tokio::time::timeout(node.timing.timeout, dial.dial(host, port)).await {
             Ok(Ok(stream)) => {
                 tracing::info!("following {host}:{port}");
-                follow(stream, node, partitions).await
+                follow(stream, node, followed.clone()).await
             }
             Ok(Err(error)) => Err(error.into()),
             Err(_) => Err(super::LinkError::Silent),

@@ -15,7 +15,7 @@ use crate::store::ApplyError;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// The longest record there can be.
 const RECORD_MAX: usize = u32::MAX as usize;
@@ -60,11 +60,15 @@ struct Outbox {
     is_changed: bool,
 }
 
-/// Follows a primary over `stream` for these partitions until the link ends: nobody of an older epoch than is given with each.
+/// Partitions that are followed at one primary, and the epoch that its history of each must have reached.
+pub type Followed = Vec<(PartitionId, Option<Epoch>)>;
+
+/// Follows a primary over `stream` for these partitions until the link ends: nobody of an older epoch than is given with each. More
+/// of them may be added meanwhile.
 pub async fn follow(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin,
     node: &Node,
-    partitions: &[(PartitionId, Option<Epoch>)],
+    mut followed: watch::Receiver<Followed>,
 ) -> Result<(), LinkError> {
     let (from, mut to) = tokio::io::split(stream);
     let mut reader = FrameReader::new(from);
@@ -77,15 +81,16 @@ pub async fn follow(
         node,
         outbox: &outbox,
         news: &news,
-        epochs: partitions.iter().copied().collect(),
-        partitions: partitions.iter().map(|(id, _)| (*id, Following::Asked)).collect(),
+        epochs: BTreeMap::new(),
+        partitions: BTreeMap::new(),
         part: Vec::new(),
         awaits_snapshot: false,
     };
-    follower.ask(&partitions.iter().map(|(id, _)| *id).collect::<Vec<_>>());
+    let partitions = followed.borrow_and_update().clone();
+    follower.add(&partitions);
     tokio::select! {
         biased;
-        ended = follower.run(&mut reader) => ended,
+        ended = follower.run(&mut reader, followed) => ended,
         ended = acknowledge(to, node, &outbox, &news) => ended,
     }
 }
@@ -165,9 +170,21 @@ struct Follower<'a> {
 }
 
 impl Follower<'_> {
-    async fn run(&mut self, reader: &mut FrameReader<impl AsyncRead + Unpin>) -> Result<(), LinkError> {
+    async fn run(
+        &mut self,
+        reader: &mut FrameReader<impl AsyncRead + Unpin>,
+        mut followed: watch::Receiver<Followed>,
+    ) -> Result<(), LinkError> {
         loop {
-            let read = tokio::time::timeout(self.node.timing.timeout, reader.next()).await;
+            let read = tokio::select! {
+                biased;
+                Ok(()) = followed.changed() => {
+                    let partitions = followed.borrow_and_update().clone();
+                    self.add(&partitions);
+                    continue;
+                }
+                read = tokio::time::timeout(self.node.timing.timeout, reader.next()) => read,
+            };
             let (frame, len) = read.map_err(|_| LinkError::Silent)??;
             let heard_ms = self.node.replication.now_ms();
             self.node.replication.with_upstream(|upstream| upstream.heard_ms = heard_ms);
@@ -193,6 +210,14 @@ impl Follower<'_> {
     fn say(&self, message: Message) {
         self.outbox.lock().messages.push(message);
         self.news.notify_one();
+    }
+
+    /// Follows those of these partitions that are not followed yet.
+    fn add(&mut self, followed: &[(PartitionId, Option<Epoch>)]) {
+        let new = followed.iter().filter(|(id, _)| !self.epochs.contains_key(id)).copied();
+        let new: Followed = new.collect();
+        self.epochs.extend(new.iter().copied());
+        self.ask(&new.iter().map(|(id, _)| *id).collect::<Vec<_>>());
     }
 
     /// Asks to follow these partitions from where this node stands.

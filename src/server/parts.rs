@@ -70,8 +70,8 @@ pub fn in_step(
     found.into_iter().map(|(node, partitions)| (node, partitions.into_iter().collect())).collect()
 }
 
-/// Whether the follower with this name has everything of these partitions up to this position of the journal. It may have a link for
-/// some and another for others.
+/// Whether the follower with this name has everything of these partitions up to this position of the journal. (An old link of it may not
+/// have ended yet.)
 pub fn has(replication: &Replication, name: &str, position: u64, partitions: &[PartitionId]) -> bool {
     let followers = replication.followers();
     let links = followers.iter().filter(|(_, it)| it.node == name && it.journaled >= position);
