@@ -27,11 +27,12 @@ fn written(value: &Value, form: Form) -> Vec<u8> {
             );
         }
         Value::SortedSet(members) => rdb_value::write_sorted_set(members, form, &mut out),
+        Value::Set(members) => rdb_value::write_set(members.iter().map(Vec::as_slice), &mut out),
     }
     seal(out)
 }
 
-/// Fields of a hash have no order, and members of a sorted set may be written from either end.
+/// Fields of a hash and members of a set have no order, and members of a sorted set may be written from either end.
 fn sorted(value: Value) -> Value {
     match value {
         Value::Hash(mut pairs) => {
@@ -41,6 +42,10 @@ fn sorted(value: Value) -> Value {
         Value::SortedSet(mut members) => {
             members.sort_by(|(_, member), (_, other)| member.cmp(other));
             Value::SortedSet(members)
+        }
+        Value::Set(mut members) => {
+            members.sort();
+            Value::Set(members)
         }
         string @ Value::String(_) => string,
     }

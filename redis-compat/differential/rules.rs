@@ -28,6 +28,8 @@ pub enum Rule {
         /// In lower case.
         words: &'static [&'static str],
     },
+    /// Sent only with so many words.
+    OfWords(usize),
     /// Sent a twentieth as often as others: it empties what the other commands need.
     Rarely,
     /// Not sent inside MULTI.
@@ -175,7 +177,25 @@ pub const RULES: &[(&str, Rule, &str)] = &[
     ("zrevrank", NO_FOURTH_WORD, "WITHSCORE of 7.2 is refused by 7.0"),
     ("hscan", Rule::Walk, "cursors are each server's own"),
     ("hgetall", Rule::PairsInAnyOrder, "the order of fields of large hashes is each server's own"),
-    ("sort", Rule::Exact, "nondeterministic in name only"),
+    (
+        "sort",
+        Rule::AnyOrder,
+        "the order of a large set is each server's own, and shows where nothing is sorted, or by what is equal",
+    ),
+    (
+        "sort_ro",
+        Rule::AnyOrder,
+        "the order of a large set is each server's own, and shows where nothing is sorted, or by what is equal",
+    ),
+    (
+        "spop",
+        Rule::OnlyWith { from: 2, step: 0, words: &["0", "1000", "9223372036854775807", "-1", "x", ""] },
+        "chance: only what takes all members or none leaves the same data",
+    ),
+    ("spop", Rule::OfWords(3), "chance: without a count it takes one member"),
+    ("spop", Rule::AnyOrder, "the order of a large set is each server's own"),
+    ("srandmember", Rule::Count, "chance; that each member is as likely is in src/types/set/tests.rs"),
+    ("sscan", Rule::Walk, "cursors are each server's own"),
     ("acl|genpass", Rule::Success, "chance"),
     ("acl|list", Rule::Success, "the same password has one hash, but the words differ by version"),
     ("memory", Rule::Kind, "each server's own memory"),
@@ -295,6 +315,7 @@ pub fn comparison(entry: Option<&Entry>) -> Rule {
             Rule::NotSent
                 | Rule::NotWith(_)
                 | Rule::OnlyWith { .. }
+                | Rule::OfWords(_)
                 | Rule::Rarely
                 | Rule::Last
                 | Rule::NotQueued
@@ -352,6 +373,7 @@ pub fn may_be_sent(words: &[Vec<u8>], is_queued: bool) -> bool {
     rules_of(entry).all(|rule| match rule {
         Rule::NotSent => false,
         Rule::NotQueued => !is_queued,
+        Rule::OfWords(count) => words.len() == count,
         Rule::NotWith(list) => !words.iter().any(|word| is_one_of(word, list)),
         Rule::OnlyWith { from, step, words: list } => {
             let looked_at = words.iter().skip(from).step_by(step.max(1));

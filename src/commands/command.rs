@@ -163,6 +163,14 @@ pub const fn write(name: &'static str, handler: fn(&Request, &mut Transaction) -
     command(name, Handler::Write(handler), flag::WRITE)
 }
 
+/// A command that reads data, and where it may be changed notes in it what it found out.
+pub const fn read_and_note(
+    name: &'static str,
+    handler: fn(&Request, &mut Transaction) -> Outcome,
+) -> Command {
+    command(name, Handler::Write(handler), flag::READONLY.and(flag::MAY_REPLICATE))
+}
+
 /// A command on the connection or the server.
 pub const fn session(name: &'static str, handler: fn(&Request, &mut Session) -> Outcome) -> Command {
     command(name, Handler::Session(handler), Flags(0))

@@ -10,7 +10,7 @@ use crate::protocol::spec::flag::{ASKING, DENYOOM};
 use crate::protocol::spec::syntax::{integer, key, string as text, token};
 use crate::protocol::spec::{Argument, Group, KeySpec};
 use crate::store::{Transaction, View};
-use crate::types::{hash, keyspace, string, zset};
+use crate::types::{hash, keyspace, set, string, zset};
 
 const RESTORE_SYNTAX: &[Argument] = &[
     key("key", 0),
@@ -146,6 +146,11 @@ fn restore(request: &Request, transaction: &mut Transaction) -> Outcome {
                 limits.value = usize::MAX;
             }
             zset::store_all(transaction, &key, &mut members, expire_at, limits)?;
+        }
+        Value::Set(members) => {
+            let members: Vec<&[u8]> = members.iter().map(Vec::as_slice).collect();
+            let form = set::NewForm::within(super::sets::limits(request));
+            set::store_all(transaction, &key, &members, expire_at, form)?;
         }
     }
     let clock = transaction.access_clock();

@@ -24,6 +24,7 @@ mod geo;
 mod hash_fields;
 mod hashes;
 mod help;
+mod hyperloglogs;
 mod info;
 mod keys;
 pub mod keys_of;
@@ -42,6 +43,8 @@ mod script;
 pub mod sentinel;
 pub mod serve;
 mod server;
+mod set_algebra;
+mod sets;
 mod slowlog;
 mod sort;
 mod strings;
@@ -52,7 +55,9 @@ mod zset_algebra;
 mod zset_ranges;
 mod zsets;
 
-pub use command::{Command, Failure, Handler, Outcome, Request, Wait, container, read, session, write};
+pub use command::{
+    Command, Failure, Handler, Outcome, Request, Wait, container, read, read_and_note, session, write,
+};
 pub use connection::REDIS_VERSION;
 pub use help::{help, help_from_table};
 
@@ -98,4 +103,7 @@ pub const GROUPS: &[&[Command]] = &[
     zset_ranges::COMMANDS,
     zset_algebra::COMMANDS,
     geo::COMMANDS,
+    sets::COMMANDS,
+    set_algebra::COMMANDS,
+    hyperloglogs::COMMANDS,
 ];

@@ -13,7 +13,7 @@ use crate::protocol::spec::flag::{ALL_PARTITIONS, DENYOOM, MOVABLEKEYS};
 use crate::protocol::spec::syntax::{block, integer, key, one_of, pattern, token};
 use crate::protocol::spec::{Argument, Begin, Find, KeyAccess, KeySpec};
 use crate::store::{Kind, Transaction, View};
-use crate::types::{hash, keyspace, string, zset};
+use crate::types::{hash, keyspace, set, string, zset};
 use std::cmp::Ordering;
 
 const fn unknown(access: KeyAccess, notes: &'static str) -> KeySpec {
@@ -140,7 +140,8 @@ fn elements(request: &Request, view: &mut View) -> Result<(Option<Kind>, Vec<Tex
         Kind::SortedSet => {
             zset::visit(view, &key, &entry, &mut |(_, member)| found.push(member.to_vec()))?;
         }
-        // Lists and sets give theirs here once they exist.
+        Kind::Set => set::visit(view, &key, &entry, &mut |member| found.push(member.to_vec()))?,
+        // Lists give theirs here once they exist.
         _ => return Err(error::WRONG_TYPE.into()),
     }
     Ok((Some(entry.kind()), found))

@@ -328,7 +328,10 @@ fn pop(request: &Request, transaction: &mut Transaction, end: End) -> Outcome {
         return Err(error::SYNTAX.into());
     }
     let count = match request.args.get(2) {
-        Some(_) => Some(u64::try_from(request.args.int(2)?).map_err(|_| error::OUT_OF_RANGE_POSITIVE)?),
+        Some(word) => {
+            let count = number::parse_i64(word).and_then(|count| u64::try_from(count).ok());
+            Some(count.ok_or(error::OUT_OF_RANGE_POSITIVE)?)
+        }
         None => None,
     };
     let popped = zset::pop(transaction, &request.key(1), end, count.unwrap_or(1), limits(request))?;

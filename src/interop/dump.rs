@@ -4,7 +4,7 @@
 use super::rdb_value::{self, Form, Value};
 use super::reader::Reader;
 use crate::store::{Entry, Interrupt, Key, Kind, View};
-use crate::types::{hash, string, zset};
+use crate::types::{hash, set, string, zset};
 use crc::{CRC_64_REDIS, Crc, Table};
 
 static CRC: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_REDIS);
@@ -42,7 +42,16 @@ pub fn of(view: &mut View, key: &Key, entry: &Entry) -> Result<Option<Vec<u8>>, 
             let form = if entry.items().is_none() { Form::Packed } else { Form::Plain };
             rdb_value::write_sorted_set(&members, form, &mut out);
         }
-        Kind::List | Kind::Set | Kind::Stream => return Ok(None),
+        Kind::Set => {
+            if let Some(integers) = set::integers(entry) {
+                rdb_value::write_intset(integers.width(), integers.bytes(), &mut out);
+            } else {
+                let members = set::members(view, key, entry)?;
+                let texts: Vec<_> = members.iter().map(set::Member::as_text).collect();
+                rdb_value::write_set(texts.iter().map(|text| &**text), &mut out);
+            }
+        }
+        Kind::List | Kind::Stream => return Ok(None),
     }
     Ok(Some(seal(out)))
 }

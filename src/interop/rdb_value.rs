@@ -14,6 +14,8 @@ pub enum Value {
     Hash(Vec<(Vec<u8>, Vec<u8>)>),
     /// A sorted set: scores and members; no member twice, no score that is no number, at least one.
     SortedSet(Vec<(f64, Vec<u8>)>),
+    /// A set: its members; none twice, at least one.
+    Set(Vec<Vec<u8>>),
 }
 
 /// How a collection is to be written.
@@ -26,23 +28,35 @@ pub enum Form {
 }
 
 const STRING: u8 = 0;
+const SET: u8 = 2;
 /// Scores as text.
 const SORTED_SET_TEXT: u8 = 3;
 const HASH: u8 = 4;
 /// Scores as eight bytes.
 const SORTED_SET: u8 = 5;
 const HASH_ZIPMAP: u8 = 9;
+const SET_INTSET: u8 = 11;
 const SORTED_SET_ZIPLIST: u8 = 12;
 const HASH_ZIPLIST: u8 = 13;
 /// A small hash, as Redis 7 writes it.
 pub const HASH_LISTPACK: u8 = 16;
 /// A small sorted set, as Redis 7 writes it.
 pub const SORTED_SET_LISTPACK: u8 = 17;
+/// A small set, as Redis 7.2 writes it.
+const SET_LISTPACK: u8 = 20;
 
 /// Reads a value of the type `kind`. Types that are not here are malformed.
 pub fn read(kind: u8, reader: &mut Reader) -> Result<Value, Malformed> {
     match kind {
         STRING => Ok(Value::String(reader.string()?.into_owned())),
+        SET => read_set(reader),
+        SET_INTSET => read_intset(&reader.string()?),
+        SET_LISTPACK => {
+            let listpack = reader.string()?;
+            let mut made = SetMaker::default();
+            packed::visit_listpack(&listpack, &mut |element| made.push(element))?;
+            made.finish()
+        }
         HASH => read_hash(reader),
         HASH_ZIPMAP => packed_hash(&reader.string()?, packed::visit_zipmap),
         HASH_ZIPLIST => packed_hash(&reader.string()?, packed::visit_ziplist),
@@ -122,6 +136,19 @@ fn read_sorted_set(
     made.finish()
 }
 
+fn read_set(reader: &mut Reader) -> Result<Value, Malformed> {
+    let count = reader.length()?;
+    // A string takes a byte at least.
+    if count > reader.rest().len() as u64 {
+        return Err(Malformed);
+    }
+    let mut made = SetMaker::default();
+    for _ in 0..count {
+        made.push(reader.string()?)?;
+    }
+    made.finish()
+}
+
 /// A length and so many digits, or what stands for no number and the infinities.
 fn text_score(reader: &mut Reader) -> Result<f64, Malformed> {
     match reader.byte()? {
@@ -163,6 +190,44 @@ impl<'a> SortedSetMaker<'a> {
 
     fn finish(self) -> Result<Value, Malformed> {
         if self.members.is_empty() { Err(Malformed) } else { Ok(Value::SortedSet(self.members)) }
+    }
+}
+
+/// Integers of one width (u32), their number (u32), then they themselves in ascending order; all little-endian.
+fn read_intset(bytes: &[u8]) -> Result<Value, Malformed> {
+    let mut reader = Reader::new(bytes);
+    let width = u32::from_le_bytes(reader.array()?) as usize;
+    let count = u32::from_le_bytes(reader.array()?) as usize;
+    if !matches!(width, 2 | 4 | 8) || count == 0 || count.checked_mul(width) != Some(reader.rest().len()) {
+        return Err(Malformed);
+    }
+    let mut values = Vec::with_capacity(count);
+    for bytes in reader.rest().chunks_exact(width) {
+        let mut wide = [if bytes[width - 1] < 128 { 0 } else { 255 }; 8];
+        wide[..width].copy_from_slice(bytes);
+        values.push(i64::from_le_bytes(wide));
+    }
+    if !values.is_sorted_by(|a, b| a < b) {
+        return Err(Malformed);
+    }
+    Ok(Value::Set(values.iter().map(|value| value.to_string().into_bytes()).collect()))
+}
+
+/// A set that is being put together; a member that comes twice is refused when it comes.
+#[derive(Default)]
+struct SetMaker<'a> {
+    seen: HashSet<Element<'a>>,
+    members: Vec<Vec<u8>>,
+}
+
+impl<'a> SetMaker<'a> {
+    fn push(&mut self, element: Element<'a>) -> Result<(), Malformed> {
+        self.members.push(element.to_vec());
+        if self.seen.insert(element) { Ok(()) } else { Err(Malformed) }
+    }
+
+    fn finish(self) -> Result<Value, Malformed> {
+        if self.members.is_empty() { Err(Malformed) } else { Ok(Value::Set(self.members)) }
     }
 }
 
@@ -229,6 +294,20 @@ pub fn packed_score(score: f64) -> String {
     if is_integer { (score as i64).to_string() } else { number::format_f64(score) }
 }
 
+/// Writes a set of texts with its type byte.
+pub fn write_set<'a>(members: impl ExactSizeIterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
+    out.push(SET);
+    write_length(members.len() as u64, out);
+    members.for_each(|member| write_string(member, out));
+}
+
+/// Writes a set of integers with its type byte: those in `bytes`, so wide, little-endian and ascending.
+pub fn write_intset(width: usize, bytes: &[u8], out: &mut Vec<u8>) {
+    let (width_word, count) = ((width as u32).to_le_bytes(), ((bytes.len() / width) as u32).to_le_bytes());
+    out.push(SET_INTSET);
+    write_string(&[&width_word[..], &count, bytes].concat(), out);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -289,6 +368,28 @@ mod tests {
             }
             prop_assert_eq!(found, members);
         }
+
+        #[test]
+        fn sets_survive(members in prop::collection::hash_set(prop::collection::vec(any::<u8>(), 0..40), 1..20)) {
+            let members: Vec<Vec<u8>> = members.into_iter().collect();
+            let mut out = Vec::new();
+            write_set(members.iter().map(|member| &member[..]), &mut out);
+            prop_assert_eq!(read_back(&out), Ok(Value::Set(members)));
+        }
+
+        #[test]
+        fn sets_of_integers_survive(values in prop::collection::btree_set(any::<i32>(), 1..40), wide: bool) {
+            let bytes: Vec<u8> = values
+                .iter()
+                .flat_map(|value| {
+                    if wide { i64::from(*value).to_le_bytes().to_vec() } else { value.to_le_bytes().to_vec() }
+                })
+                .collect();
+            let mut out = Vec::new();
+            write_intset(if wide { 8 } else { 4 }, &bytes, &mut out);
+            let texts = values.iter().map(|value| value.to_string().into_bytes()).collect();
+            prop_assert_eq!(read_back(&out), Ok(Value::Set(texts)));
+        }
     }
 
     #[test]
@@ -316,6 +417,28 @@ mod tests {
         }
         let odd = vec![SORTED_SET_LISTPACK, 10, 10, 0, 0, 0, 1, 0, 0x81, b'a', 2, 255];
         assert_eq!(read_back(&odd), Err(Malformed));
+    }
+
+    #[test]
+    fn what_no_set_can_be_is_refused() {
+        let intset = |width: u32, count: u32, bytes: &[u8]| {
+            let mut out = vec![SET_INTSET];
+            write_string(&[&width.to_le_bytes()[..], &count.to_le_bytes(), bytes].concat(), &mut out);
+            read_back(&out)
+        };
+        assert_eq!(intset(2, 2, &[255, 255, 1, 0]), Ok(Value::Set(vec![b"-1".to_vec(), b"1".to_vec()])));
+        for (width, count, bytes) in [
+            (2, 2, &[1, 0, 1, 0][..]),
+            (2, 2, &[2, 0, 1, 0]),
+            (2, 0, &[]),
+            (3, 1, &[1, 2, 3]),
+            (2, 1, &[1, 0, 0]),
+        ] {
+            assert_eq!(intset(width, count, bytes), Err(Malformed));
+        }
+        assert_eq!(read_back(&[SET, 2, 1, b'a', 1, b'a']), Err(Malformed));
+        assert_eq!(read_back(&[SET, 0]), Err(Malformed));
+        assert_eq!(read_back(&[SET, 0x81, 255, 255, 255, 255, 255, 255, 255, 255]), Err(Malformed));
     }
 
     #[test]

@@ -313,6 +313,11 @@ impl<'s> View<'s> {
         self.store.partition_of(a.slot) == self.store.partition_of(b.slot)
     }
 
+    /// Whether this node takes changes of `key`.
+    pub fn is_primary_of(&mut self, key: &Key) -> bool {
+        self.partition(key.slot).is_primary
+    }
+
     /// Number of databases.
     pub fn database_count(&self) -> u16 {
         self.guards[0].databases.len() as u16

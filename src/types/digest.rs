@@ -5,7 +5,7 @@
 //! with exclusive or), over SHA-256 cut to twenty bytes instead of SHA-1: digests are compared with each other, never with
 //! Redis's. Types without a reader here are digested by their rows: for them the encoding shows.
 
-use super::{hash, string, zset};
+use super::{hash, set, string, zset};
 use crate::base::number;
 use crate::store::{Entry, Interrupt, Key, Kind, View};
 use sha2::{Digest as _, Sha256};
@@ -63,6 +63,9 @@ fn add_value(view: &mut View, key: &Key, entry: &Entry, digest: &mut Digest) -> 
         })?,
         Kind::SortedSet => zset::visit(view, key, entry, &mut |(score, member)| {
             digest.add(&Digest::of_parts(&[member, number::format_f64(score).as_bytes()]).0);
+        })?,
+        Kind::Set => set::visit(view, key, entry, &mut |member| {
+            digest.add(&Digest::of_parts(&[member]).0);
         })?,
         _ => add_rows(view, key, entry, digest)?,
     }

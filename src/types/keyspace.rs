@@ -3,7 +3,7 @@
 //! Within a partition a value moves in constant time, because only its key row names the collection's rows. To another
 //! partition, and for a copy, those rows are written again one by one: O(n) in rows, all staged in one transaction.
 
-use super::{hash, string, zset};
+use super::{hash, set, string, zset};
 use crate::store::{Entry, Interrupt, Items, Key, Kind, NewValue, Transaction};
 use std::ops::ControlFlow;
 
@@ -20,7 +20,8 @@ pub fn encoding_name(entry: &Entry) -> &'static str {
         Kind::String => string::encoding_name(entry),
         Kind::Hash => hash::encoding_name(entry),
         Kind::SortedSet => zset::encoding_name(entry),
-        Kind::List | Kind::Set | Kind::Stream => "unknown", // none of them exist yet
+        Kind::Set => set::encoding_name(entry),
+        Kind::List | Kind::Stream => "unknown", // none of them exist yet
     }
 }
 

@@ -8,6 +8,8 @@ pub mod bitmap;
 pub mod counted;
 pub mod geo;
 pub mod hash;
+pub mod hyperloglog;
 pub mod lcs;
+pub mod set;
 pub mod string;
 pub mod zset;

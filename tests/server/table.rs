@@ -92,6 +92,10 @@ fn commands_are_declared_as_redis_server_declares_them() {
 
 /// Wanted differences of COMMAND DOCS: command, field, why.
 const DOCUMENTED_DIFFERENTLY: &[(&str, &str, &str)] = &[
+    ("zrank", "history", "WITHSCORE of 7.2"),
+    ("zrank", "arguments", "WITHSCORE of 7.2"),
+    ("zrevrank", "history", "WITHSCORE of 7.2"),
+    ("zrevrank", "arguments", "WITHSCORE of 7.2"),
     ("client|kill", "arguments", "what SKIPME takes is spelled out, as Redis does from 7.2 on"),
     ("client|kill", "history", "one line for what 2.8.12 brought"),
     ("client|list", "history", "7.2.0 brought fields that are shown here"),

@@ -126,7 +126,7 @@ impl Shown {
     }
 }
 
-/// A field of a small hash.
+/// A field of a small hash, or a member of a set.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Field {
@@ -148,9 +148,12 @@ pub struct Field {
 }
 
 impl Field {
-    /// A field and the beginning of its value.
-    pub fn of(name: &[u8], value: &[u8]) -> Field {
-        let (name, value) = (Shown::beginning(name), Shown::beginning(value));
+    /// A field and the beginning of its value, or a member.
+    pub fn of(name: &[u8], value: Option<&[u8]>) -> Field {
+        let name = Shown::beginning(name);
+        let Some(value) = value.map(Shown::beginning) else {
+            return Field { field: name.text, field_base64: name.base64, ..Field::default() };
+        };
         Field {
             field: name.text,
             field_base64: name.base64,
@@ -211,7 +214,7 @@ pub struct Line {
     /// Where in a long string the value stands.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub offset: Option<u64>,
-    /// Fields of a small hash.
+    /// Fields of a small hash, or members of a small set or of a part of a large one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<Field>,
     /// How many there are, if not all are shown.
@@ -259,9 +262,19 @@ impl Line {
     /// The same with as many of these fields as are shown.
     #[must_use]
     pub fn with_fields<'a>(self, all: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone) -> Line {
+        self.with_parts(all.map(|(name, value)| (name, Some(value))))
+    }
+
+    /// The same with as many of these members as are shown.
+    #[must_use]
+    pub fn with_members<'a>(self, all: impl Iterator<Item = &'a [u8]> + Clone) -> Line {
+        self.with_parts(all.map(|member| (member, None)))
+    }
+
+    fn with_parts<'a>(self, all: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + Clone) -> Line {
         let mut bytes = 0;
-        let few = |(name, value): &(&[u8], &[u8])| {
-            bytes += name.len() + value.len();
+        let few = |(name, value): &(&[u8], Option<&[u8]>)| {
+            bytes += name.len() + value.map_or(0, <[u8]>::len);
             bytes <= SHOWN_MAX
         };
         let fields: Vec<Field> =

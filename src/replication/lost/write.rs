@@ -9,7 +9,7 @@ use crate::interop::dump;
 use crate::store::journal::{Section, SectionHead};
 use crate::store::record::Operation;
 use crate::store::{Entry, Interrupt, Key, Kind, PartitionSet, row};
-use crate::types::{hash, string, zset};
+use crate::types::{hash, set, string, zset};
 use base64::engine::general_purpose::STANDARD as BASE64;
 use base64::write::EncoderWriter;
 use serde::Serialize;
@@ -197,6 +197,7 @@ impl<'a> Writer<'a> {
         self.out.line(&match entry.kind() {
             _ if entry.items().is_some() => line,
             Kind::Hash => line.with_fields(hash::Fields::new(entry.payload())),
+            Kind::Set => with_members(line, &entry),
             _ => line.with_value(entry.payload()),
         })
     }
@@ -209,6 +210,10 @@ impl<'a> Writer<'a> {
         let operation = if is_gone { Word::ItemDelete } else { Word::ItemSet };
         let line = Line { operation, ..line };
         let (line, value) = match kind {
+            Some(Kind::Set) => {
+                // A part of a set has no name of its own: it is shown by who is in it.
+                return self.out.line(&line.with_members(set::packed::members(item.value())));
+            }
             Some(Kind::Hash) => {
                 let (field, value) = hash::pair_of_row(suffix, item.value());
                 (line.with_field(field), value)
@@ -323,6 +328,15 @@ impl<'a> Writer<'a> {
         drop(encoder);
         self.out.write_all(b"\"}\n")
     }
+}
+
+/// The line with the members of a small set.
+fn with_members(line: Line, entry: &Entry) -> Line {
+    let Some(integers) = set::integers(entry) else {
+        return line.with_members(set::packed::members(entry.payload()));
+    };
+    let texts: Vec<String> = integers.iter().map(|value| value.to_string()).collect();
+    line.with_members(texts.iter().map(String::as_bytes))
 }
 
 fn line_of(head: &SectionHead) -> Line {

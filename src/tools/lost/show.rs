@@ -165,6 +165,11 @@ fn held(state: &State) -> String {
             let more = if members.len() > FIELDS_SHOWN_MAX { ", …" } else { "" };
             format!("sorted set of {} members: {text}{more}", members.len())
         }
+        Ok(Value::Set(members)) => {
+            let few: Vec<_> = members.iter().take(FIELDS_SHOWN_MAX).map(|member| beginning(member)).collect();
+            let more = if members.len() > FIELDS_SHOWN_MAX { ", …" } else { "" };
+            format!("set of {} members: {}{more}", members.len(), few.join(", "))
+        }
         Err(_) => "of a type that is not known".to_owned(),
     };
     match held.expire_at_ms {

@@ -3,9 +3,10 @@
 //! Scores are put together in the order of the sets' sizes, as in Redis: with floating point the order shows in the sum.
 
 use super::entries::{Scored, compare};
-use super::{find, len, score, visit};
-use crate::store::{Entry, Interrupt, Key, View};
+use super::{len, score, visit};
+use crate::store::{Entry, Interrupt, Key, Kind, View};
 use crate::types::error::Error;
+use crate::types::set;
 use std::collections::HashMap;
 
 /// How the scores of one member in several sets become one.
@@ -36,7 +37,7 @@ fn not_nan(score: f64) -> f64 {
     if score.is_nan() { 0.0 } else { score }
 }
 
-/// One of the sets that are put together: a sorted set, or nothing.
+/// One of the sets that are put together: a sorted set, a set, whose members have the score 1, or nothing.
 pub struct Source<'a> {
     key: Key<'a>,
     entry: Option<Entry>,
@@ -49,7 +50,10 @@ pub type Combined = (f64, Vec<u8>);
 impl<'a> Source<'a> {
     /// What `key` holds.
     pub fn open(view: &mut View, key: Key<'a>) -> Result<Source<'a>, Error> {
-        let entry = find(view, &key)?;
+        let entry = view.get(&key)?;
+        if entry.as_ref().is_some_and(|entry| !matches!(entry.kind(), Kind::SortedSet | Kind::Set)) {
+            return Err(Error::WrongType);
+        }
         Ok(Source { key, entry, weight: 1.0 })
     }
 
@@ -59,15 +63,24 @@ impl<'a> Source<'a> {
     }
 
     fn len(&self) -> u64 {
-        self.entry.as_ref().map_or(0, len)
+        self.entry.as_ref().map_or(0, |entry| match entry.kind() {
+            Kind::Set => set::len(entry),
+            _ => len(entry),
+        })
     }
 
     fn score(&self, view: &mut View, member: &[u8]) -> Result<Option<f64>, Interrupt> {
-        self.entry.as_ref().map_or(Ok(None), |entry| score(view, &self.key, entry, member))
+        self.entry.as_ref().map_or(Ok(None), |entry| match entry.kind() {
+            Kind::Set => Ok(set::has(view, &self.key, entry, member)?.then_some(1.0)),
+            _ => score(view, &self.key, entry, member),
+        })
     }
 
     fn visit(&self, view: &mut View, take: &mut dyn FnMut(Scored)) -> Result<(), Interrupt> {
-        self.entry.as_ref().map_or(Ok(()), |entry| visit(view, &self.key, entry, take))
+        self.entry.as_ref().map_or(Ok(()), |entry| match entry.kind() {
+            Kind::Set => set::visit(view, &self.key, entry, &mut |member| take((1.0, member))),
+            _ => visit(view, &self.key, entry, take),
+        })
     }
 
     fn members(&self, view: &mut View) -> Result<Vec<Combined>, Interrupt> {
