@@ -25,6 +25,10 @@ const PATTERN_KEYS: KeySpec = unknown(
     RO.and(ACCESS),
     "For the optional BY/GET keyword. It is marked 'unknown' because the key names derive from the content of the key we sort",
 );
+/// What SORT with STORE makes is a list.
+const NO_LISTS: ErrorReply =
+    ErrorReply::fixed("ERR SORT can store nothing yet: its result is a list, and there are no lists yet");
+
 const STORE_KEY: KeySpec = unknown(
     OW.and(UPDATE),
     "For the optional STORE keyword. It is marked 'unknown' because the keyword can appear anywhere in the argument array",
@@ -162,11 +166,11 @@ fn sort(request: &Request, transaction: &mut Transaction) -> Outcome {
             found.into_iter().map(|text| text.map_or(Reply::Null, Reply::Bulk)).collect(),
         ));
     };
-    // A result with elements becomes a list here once there are lists to sort.
-    if found.is_empty() {
-        keyspace::remove(transaction, &request.key_named(target))?;
+    if !found.is_empty() {
+        return Err(NO_LISTS.into());
     }
-    Ok(Reply::Int(found.len() as i64))
+    keyspace::remove(transaction, &request.key_named(target))?;
+    Ok(Reply::Int(0))
 }
 
 /// The elements in order, cut by LIMIT, each as what the GET patterns make of it.
