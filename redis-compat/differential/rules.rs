@@ -177,6 +177,16 @@ pub const RULES: &[(&str, Rule, &str)] = &[
     ("zrevrank", NO_FOURTH_WORD, "WITHSCORE of 7.2 is refused by 7.0"),
     ("hscan", Rule::Walk, "cursors are each server's own"),
     ("hgetall", Rule::PairsInAnyOrder, "the order of fields of large hashes is each server's own"),
+    (
+        "command|getkeys",
+        Rule::NotWith(&["zrank", "zrevrank", "zdiffstore", "zinterstore", "zunionstore"]),
+        "WITHSCORE of 7.2 is another word; with 0 source keys the destination is told here, and nothing by redis-server",
+    ),
+    (
+        "command|getkeysandflags",
+        Rule::NotWith(&["zrank", "zrevrank", "zdiffstore", "zinterstore", "zunionstore"]),
+        "WITHSCORE of 7.2 is another word; with 0 source keys the destination is told here, and nothing by redis-server",
+    ),
     ("pfdebug", Rule::NotSent, "a key that PFADD made and the name of a subcommand meet too seldom"),
     ("pfselftest", Rule::NotSent, "it takes seconds in a debug build, and nothing of it is left"),
     (
