@@ -277,7 +277,7 @@ impl<'a> Between<'a> {
         match self {
             Between::Ranks(start, stop) => Ok(ranks_between(start, stop, zset::len(entry), backward)),
             Between::Scores(range) => zset::ranks_of_scores(view, key, entry, range),
-            Between::Lex(range) => zset::ranks_of_lex(view, key, entry, range),
+            Between::Lex(range) => zset::ranks_of_lex(view, key, entry, range, backward),
         }
     }
 }

@@ -21,12 +21,15 @@ pub enum Run {
 }
 
 impl Run {
-    /// The run at the front of `bytes`.
+    /// The run at the front of `bytes`. Where the second byte of a run is cut off it is a zero, as in Redis, where one follows each
+    /// string; what such a run makes of a sketch is told by its length.
     fn read(bytes: &[u8]) -> Option<Run> {
         let &first = bytes.first()?;
         Some(match first >> 6 {
             0 => Run::Zeros(usize::from(first & 0x3F) + 1),
-            1 => Run::ManyZeros((usize::from(first & 0x3F) << 8 | usize::from(*bytes.get(1)?)) + 1),
+            1 => Run::ManyZeros(
+                (usize::from(first & 0x3F) << 8 | usize::from(bytes.get(1).copied().unwrap_or(0))) + 1,
+            ),
             _ => Run::Values((first >> 2 & 0x1F) + 1, usize::from(first & 3) + 1),
         })
     }
@@ -57,7 +60,7 @@ pub fn runs(bytes: &[u8]) -> impl Iterator<Item = Run> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
         let run = Run::read(rest)?;
-        rest = &rest[run.size()..];
+        rest = rest.get(run.size()..).unwrap_or_default();
         Some(run)
     })
 }
@@ -108,7 +111,10 @@ pub fn raise(
     }
     let (mut at, mut before, mut first) = (start, start, 0);
     let run = loop {
-        let run = Run::read(&bytes[at..]).ok_or(Refused::Corrupted)?;
+        let run = bytes.get(at..).and_then(Run::read).ok_or(Refused::Corrupted)?;
+        if at + run.size() > bytes.len() {
+            return Err(Refused::Corrupted);
+        }
         if index < first + run.len() {
             break run;
         }
@@ -138,7 +144,7 @@ pub fn raise(
 /// Joins runs of the same value behind `at`, as far as a change can have made them neighbours.
 fn join_neighbours(bytes: &mut Vec<u8>, mut at: usize) {
     for _ in 0..JOINED_AFTER_CHANGE {
-        let Some(run) = Run::read(&bytes[at..]) else { return };
+        let Some(run) = bytes.get(at..).and_then(Run::read) else { return };
         if let (Run::Values(value, len), Some(Run::Values(next, more))) = (run, Run::read(&bytes[at + 1..]))
             && value == next
             && len + more <= VALUES_MAX

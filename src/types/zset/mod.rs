@@ -213,17 +213,19 @@ impl LexRange<'_> {
     }
 }
 
-/// The ranks of the members in this range; where scores differ, of those among the members of one score.
+/// The ranks of the members in this range; where scores differ, of those among the members of one score. A small set is searched from
+/// its end if `backward`, as in Redis: that tells only where scores differ, and the range is not one of the order.
 pub fn ranks_of_lex(
     view: &mut View,
     key: &Key,
     entry: &Entry,
     range: LexRange,
+    backward: bool,
 ) -> Result<Range<u64>, Interrupt> {
     if range.is_empty() {
         return Ok(0..0);
     }
-    let Some(mut big) = Big::open(entry)? else { return Ok(small_ranks_of_lex(entry, range)) };
+    let Some(mut big) = Big::open(entry)? else { return Ok(small_ranks_of_lex(entry, range, backward)) };
     let len = big.tree.len();
     let mut rank = |bound: LexBound, includes: bool| match bound {
         LexBound::Lowest => Ok(0),
@@ -241,16 +243,23 @@ pub fn ranks_of_lex(
     Ok(start..end.max(start))
 }
 
-fn small_ranks_of_lex(entry: &Entry, range: LexRange) -> Range<u64> {
-    let all = || small_entries(entry.payload()).map(|(_, member)| member);
-    let reaches = all().last().is_some_and(|last| range.min.lets_begin(last))
-        && all().next().is_some_and(|first| range.max.lets_end(first));
+fn small_ranks_of_lex(entry: &Entry, range: LexRange, backward: bool) -> Range<u64> {
+    let all: Vec<&[u8]> = small_entries(entry.payload()).map(|(_, member)| member).collect();
+    let reaches = all.last().is_some_and(|last| range.min.lets_begin(last))
+        && all.first().is_some_and(|first| range.max.lets_end(first));
     if !reaches {
         return 0..0;
     }
-    let start = all().take_while(|member| !range.min.lets_begin(member)).count();
-    let count = all().skip(start).take_while(|member| range.max.lets_end(member)).count();
-    start as u64..(start + count) as u64
+    let (start, end) = if backward {
+        let end = all.iter().rposition(|member| range.max.lets_end(member)).map_or(0, |last| last + 1);
+        let start = all[..end].iter().rposition(|member| !range.min.lets_begin(member));
+        (start.map_or(0, |before| before + 1), end)
+    } else {
+        let start = all.iter().position(|member| range.min.lets_begin(member)).unwrap_or(all.len());
+        let count = all[start..].iter().take_while(|member| range.max.lets_end(member)).count();
+        (start, start + count)
+    };
+    start as u64..end as u64
 }
 
 /// Visits the members of these ranks, the last one first if `backward`.

@@ -196,7 +196,9 @@ fn words_of_one_score_are_a_range_by_bytes() {
         for min in ends {
             for max in ends {
                 let range = LexRange { min, max };
-                let ranks = ranks_of_lex(&mut transaction, &key(), &entry, range).expect("in memory");
+                let ranks = ranks_of_lex(&mut transaction, &key(), &entry, range, false).expect("in memory");
+                let backward = ranks_of_lex(&mut transaction, &key(), &entry, range, true);
+                assert!(backward.is_ok_and(|backward| backward == ranks || ranks.is_empty()), "{range:?}");
                 let found: Vec<_> = shown(&mut transaction, &entry, ranks, false);
                 let expected = words.iter().map(|word| word.as_bytes());
                 let expected: Vec<_> = expected
@@ -335,7 +337,7 @@ fn use_set(transaction: &mut Transaction, random: &mut StdRng) -> Result<(), Err
     rank(transaction, &key(), &entry, &member)?;
     visit(transaction, &key(), &entry, &mut |_| ())?;
     let range = LexRange { min: LexBound::Inclusive(&member), max: LexBound::Highest };
-    ranks_of_lex(transaction, &key(), &entry, range)?;
+    ranks_of_lex(transaction, &key(), &entry, range, false)?;
     let mut edit = Edit::open(key(), Some(&entry), LIMITS)?;
     let old = edit.score(transaction, &member)?;
     edit.set(transaction, (random.random_range(0.0..150.0), &member), old)?;
