@@ -25,6 +25,15 @@ pub fn run<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     })
 }
 
+/// To be called by work of this kind after each of its small steps, tens of microseconds: whoever waits for the processor gets it. A
+/// kernel may let a thread run on for milliseconds otherwise, whatever its priority.
+pub fn step_aside() {
+    std::thread::yield_now();
+}
+
+/// How many pages of a tree are a small step.
+pub const STEP_PAGES: u64 = 16;
+
 #[cfg(test)]
 mod tests {
     use rustix::process::getpriority_process;

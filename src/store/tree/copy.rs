@@ -14,7 +14,7 @@
 use super::checksums::{Checksums, DEPTH_MAX, Pages, WHAT_TO_DO, children, failed, sum_of};
 use super::page::{self, Data, Meta, PAGE_BYTES, Page};
 use super::{Environment, TreeError};
-use crate::base::crash_point;
+use crate::base::{crash_point, gentle};
 use heed::{RoTxn, WithoutTls};
 use std::fs::File;
 use std::io::{BufReader, Read, Write};
@@ -22,7 +22,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 /// Bytes written at a time.
-const BUFFER_BYTES: usize = 1 << 20;
+const BUFFER_BYTES: usize = 256 << 10;
 /// Bytes after which what was written is synced: more of it in the page cache would hold up the journal's next sync.
 const SYNC_BYTES: u64 = 8 << 20;
 /// Pages in front of the first of a tree.
@@ -170,6 +170,9 @@ impl Copy<'_> {
         if self.buffer.len() >= BUFFER_BYTES {
             self.flush()?;
         }
+        if number.is_multiple_of(gentle::STEP_PAGES) {
+            gentle::step_aside();
+        }
         Ok(number)
     }
 
@@ -268,6 +271,9 @@ fn scan_pages(file: &mut Summing, len: u64) -> std::io::Result<Option<Scanned>> 
         file.read_exact(&mut bytes[page_bytes..])?;
         scan.sums.push((number as u32, sum_of(&bytes)));
         number += count;
+        if number.is_multiple_of(gentle::STEP_PAGES) {
+            gentle::step_aside();
+        }
     }
     let is_whole =
         meta.main_root().is_none_or(|root| scan.use_once(root)) && scan.used.count == scan.seen.count;

@@ -34,6 +34,7 @@ pub use salvage::Salvage;
 use super::Interrupt;
 use super::order::{self, LONGEST_PLAIN, SHORTENED};
 use crate::base::blob::{Blob, Head};
+use crate::base::gentle;
 use crate::base::ids::Lsn;
 use arc_swap::ArcSwap;
 use checksums::{Checksums, Opening};
@@ -214,7 +215,7 @@ impl Environment {
 
     /// Level by level, each in the order of the file.
     fn check_from_the_roots(&self, stop: &AtomicBool) -> Result<(), TreeError> {
-        let mut level = self.checksums.lock().roots();
+        let (mut level, mut checked) = (self.checksums.lock().roots(), 0_u64);
         while !level.is_empty() {
             level.sort_unstable();
             let mut below = Vec::new();
@@ -223,6 +224,10 @@ impl Environment {
                     return Ok(());
                 }
                 self.checksums.lock().check_and_list(number, &mut below)?;
+                checked += 1;
+                if checked.is_multiple_of(gentle::STEP_PAGES) {
+                    gentle::step_aside();
+                }
             }
             level = below;
         }
