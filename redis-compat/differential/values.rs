@@ -158,6 +158,7 @@ const BY_NAME: &[(&str, &[&str])] = &[
     ("version", &["0", "5", "6", "x"]),
     ("slot", &["0", "1", "16383", "16384", "-1", "x"]),
     ("event", &["command", "fork", "nope"]),
+    ("subcommand", &["GETREG", "DECODE", "ENCODING", "TODENSE", "encoding", "nope"]),
     ("client-id", &["0", "-1", "999999", "x", "9223372036854775807"]),
     ("bit", &["0", "1", "2", "-1", "x"]),
     ("len", &["0", "1", "2", "4", "-1"]),

@@ -10,6 +10,7 @@ use crate::protocol::args::Args;
 use crate::protocol::spec::access::{
     ACCESS, DELETE, INCOMPLETE, NOT_KEY, OW, RO, RW, UPDATE, VARIABLE_FLAGS,
 };
+use crate::protocol::spec::flag::NO_MANDATORY_KEYS;
 use crate::protocol::spec::{Begin, Find, KeyAccess, KeySpec};
 use smallvec::SmallVec;
 
@@ -67,7 +68,7 @@ pub fn keys_of(command: &Command, args: &Args) -> Result<Keys, InvalidWords> {
 pub fn not_keys_of(command: &Command, args: &Args) -> Result<Keys, InvalidWords> {
     let mut found = SmallVec::new();
     for spec in command.spec.keys.iter().filter(|spec| spec.access.has(NOT_KEY)) {
-        by_spec(spec, args, &mut found)?;
+        by_spec(spec, command, args, &mut found)?;
     }
     Ok(Keys::Many(found.into_iter()))
 }
@@ -76,7 +77,7 @@ fn several(command: &Command, args: &Args) -> Result<Keys, InvalidWords> {
     let mut found = SmallVec::new();
     if !special(command.spec.name, args, &mut found) {
         for spec in command.spec.keys.iter().filter(|spec| !spec.access.has(NOT_KEY)) {
-            by_spec(spec, args, &mut found)?;
+            by_spec(spec, command, args, &mut found)?;
         }
     }
     Ok(Keys::Many(found.into_iter()))
@@ -143,7 +144,12 @@ fn migrate(args: &Args, found: &mut SmallVec<[KeyAt; 6]>) {
     }
 }
 
-fn by_spec(spec: &KeySpec, args: &Args, found: &mut SmallVec<[KeyAt; 6]>) -> Result<(), InvalidWords> {
+fn by_spec(
+    spec: &KeySpec,
+    command: &Command,
+    args: &Args,
+    found: &mut SmallVec<[KeyAt; 6]>,
+) -> Result<(), InvalidWords> {
     let Some(first) = begin(spec.begin, args) else { return Ok(()) };
     let count = args.len() as i64;
     let (first, last, step) = match spec.find {
@@ -158,7 +164,8 @@ fn by_spec(spec: &KeySpec, args: &Args, found: &mut SmallVec<[KeyAt; 6]>) -> Res
         }
         Find::Count { number, first: offset, step } => {
             let word = usize::try_from(first + i64::from(number)).ok().and_then(|at| args.get(at));
-            let keys = word.and_then(number::parse_i64).filter(|keys| (0..=count).contains(keys));
+            let least = i64::from(!command.spec.flags.has(NO_MANDATORY_KEYS));
+            let keys = word.and_then(number::parse_i64).filter(|keys| (least..=count).contains(keys));
             let keys = keys.ok_or(InvalidWords)?;
             let first = first + i64::from(offset);
             (first, first + (keys - 1) * i64::from(step), step)
@@ -229,14 +236,18 @@ mod tests {
     fn keywords_and_counts_are_found() {
         const STREAMS: &[KeySpec] =
             &[spec(Begin::Keyword("STREAMS", 1), Find::Range { last: -1, step: 1, limit: 2 })];
+        const COUNT: &[KeySpec] = &[spec(Begin::Index(1), Find::Count { number: 0, first: 1, step: 1 })];
         assert_eq!(keys("xread", STREAMS, "xread count 5 streams a b 0 0"), Some(vec![4, 5]));
         assert_eq!(keys("xread", STREAMS, "xread count 5"), Some(vec![]));
-        const COUNT: &[KeySpec] = &[spec(Begin::Index(1), Find::Count { number: 0, first: 1, step: 1 })];
         assert_eq!(keys("zunion", COUNT, "zunion 2 a b withscores"), Some(vec![2, 3]));
-        assert_eq!(keys("zunion", COUNT, "zunion 0 a"), Some(vec![]));
-        for line in ["zunion 9 a b", "zunion -1 a", "zunion x a", "zunion 9223372036854775807 a"] {
+        for line in
+            ["zunion 0 a", "zunion 9 a b", "zunion -1 a", "zunion x a", "zunion 9223372036854775807 a"]
+        {
             assert_eq!(keys("zunion", COUNT, line), None, "{line}");
         }
+        let may_have_none = read("eval", nothing).keys(COUNT).flags(NO_MANDATORY_KEYS);
+        let args = [(0, 4), (5, 6)];
+        assert_eq!(keys_of(&may_have_none, &Args::new(b"eval 0", &args)).map(Iterator::count), Ok(0));
     }
 
     #[test]

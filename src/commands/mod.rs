@@ -21,6 +21,7 @@ pub mod execute;
 mod expiry;
 mod function;
 mod geo;
+mod geo_search;
 mod hash_fields;
 mod hashes;
 mod help;
@@ -103,6 +104,7 @@ pub const GROUPS: &[&[Command]] = &[
     zset_ranges::COMMANDS,
     zset_algebra::COMMANDS,
     geo::COMMANDS,
+    geo_search::COMMANDS,
     sets::COMMANDS,
     set_algebra::COMMANDS,
     hyperloglogs::COMMANDS,

@@ -290,7 +290,7 @@ pub fn write_sorted_set(members: &[(f64, Vec<u8>)], form: Form, out: &mut Vec<u8
 
 /// A score as Redis's listpacks hold it: integers as such, also large ones.
 pub fn packed_score(score: f64) -> String {
-    let is_integer = score.fract() == 0.0 && score.abs() < (i64::MAX / 2) as f64;
+    let is_integer = score.fract() == 0.0 && score.abs() <= (i64::MAX / 2) as f64;
     if is_integer { (score as i64).to_string() } else { number::format_f64(score) }
 }
 

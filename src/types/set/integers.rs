@@ -137,7 +137,7 @@ mod tests {
             let (mut row, mut model) = (pack(&[], 2), BTreeSet::new());
             for round in 0..400 {
                 let mut value = || random.random_range(-(1_i64 << bits)..1 << bits) >> (round % 2 * 3);
-                let some: Vec<i64> = (0..1 + round % 3).map(|_| value()).collect();
+                let some: Vec<i64> = (0..=round % 3).map(|_| value()).collect();
                 let before = Integers::of(&row);
                 let (after, changed) = if round % 5 < 3 {
                     let new = some.iter().filter(|value| model.insert(**value)).count();

@@ -62,7 +62,7 @@ fn sets_of_every_form_are_sets() {
     for round in 0..4000 {
         let (range, letter) = [(6, ""), (30, ""), (6, "m"), (300, "m")][round / 250 % 4];
         let mut member = || format!("{letter}{}", random.random_range(0..range)).into_bytes();
-        let mut some: Vec<Vec<u8>> = (0..1 + round % 4).map(|_| member()).collect();
+        let mut some: Vec<Vec<u8>> = (0..=round % 4).map(|_| member()).collect();
         if round % 97 == 0 {
             some.extend((0..90).map(|_| member()));
         }

@@ -19,6 +19,10 @@ pub struct Edit<'a> {
     changed: bool,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one at a time: a box would be an allocation a command"
+)]
 enum Form<'a> {
     /// In order, with the bytes of all.
     Small(SmallVec<[Scored<'a>; 32]>, usize),

@@ -156,7 +156,12 @@ pub fn ranks_of_scores(
     entry: &Entry,
     range: ScoreRange,
 ) -> Result<Range<u64>, Interrupt> {
-    if range.min > range.max || (range.min == range.max && (range.min_exclusive || range.max_exclusive)) {
+    let is_empty = match range.min.partial_cmp(&range.max) {
+        Some(Ordering::Less) => false,
+        Some(Ordering::Equal) => range.min_exclusive || range.max_exclusive,
+        Some(Ordering::Greater) | None => true,
+    };
+    if is_empty {
         return Ok(0..0);
     }
     let bounds = (score_bound(range.min, range.min_exclusive), score_bound(range.max, !range.max_exclusive));
