@@ -1,11 +1,13 @@
 //! The control plane: one [`ClusterMap`], changed by commands that a quorum of voters has.
 //!
 //! Reading order: [`shelf`] (what must survive), `log` and `machine` (what is kept there), `wire` and `network` (what voters say to
-//! one another), [`raft`] (all of it together, as a [`ControlPlane`]), `voters` (changes of who decides).
+//! one another), `poll` (who may stand for election), [`raft`] (all of it together, as a [`ControlPlane`]), `voters` (changes of
+//! who decides).
 
 mod log;
 mod machine;
 mod network;
+mod poll;
 pub mod raft;
 pub mod shelf;
 #[cfg(test)]

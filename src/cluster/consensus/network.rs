@@ -48,13 +48,24 @@ impl RaftNetworkFactory<Types> for Network {
     type Network = Link;
 
     async fn new_client(&mut self, node: NodeId, address: &Address) -> Link {
+        self.link(node, address)
+    }
+}
+
+impl Network {
+    /// To this node, which the log says is at this address.
+    pub fn link(&self, node: NodeId, address: &Address) -> Link {
         let (bus, find) = (Arc::clone(&self.bus), Arc::clone(&self.find));
         Link { bus, find, pause: self.pause, node, address: address.clone() }
     }
 }
 
 impl Link {
-    async fn ask(&self, request: &Request, patience: Duration) -> Result<Answer, Unreachable> {
+    /// The answer to a request, if it comes in time and says something.
+    ///
+    /// # Errors
+    /// If it does not; the node may have got the request all the same.
+    pub async fn ask(&self, request: &Request, patience: Duration) -> Result<Answer, Unreachable> {
         let address = (self.find)(self.node).unwrap_or_else(|| self.address.clone());
         let bytes = wire::to_bytes(request);
         if bytes.len() > wire::MESSAGE_BYTES_MAX {

@@ -5,6 +5,7 @@
 //! - a node that starts with a log neither elects nor stands for election until [`Options::rest_after_start`] is over. It has
 //!   forgotten whose heartbeats it answered: its vote could elect a second leader while the first, with this very node's answer,
 //!   still counts on nobody else being elected. Who alone votes has nobody to betray and does not rest;
+//! - nobody stands for election as long as others hear a leader: see [`super::poll`];
 //! - a disk that fails stops the consensus here, not the process; it is tried again, as after a restart.
 //!
 //! Terms given out here are numbers of leaderships, not the library's terms: see [`super::machine`].
@@ -121,7 +122,9 @@ pub(super) struct Running {
     pub core: Core,
     leadership: watch::Receiver<Leadership>,
     /// Until when it neither elects nor stands.
-    rests_until: Option<Instant>,
+    pub rests_until: Option<Instant>,
+    /// A majority of the voters hears no leader.
+    pub is_free: AtomicBool,
 }
 
 impl Raft {
@@ -208,9 +211,17 @@ impl Inner {
         if leading.is_me { self.running() } else { Err(ControlError::NotLeader(leading.leader)) }
     }
 
-    /// Stands for election from now on, unless this node is about to stop.
+    /// Tells the library whether this node may stand for election.
     pub fn stand(&self, running: &Running) {
-        running.core.runtime_config().elect(!self.is_leaving.load(Ordering::Acquire));
+        let is_set = |flag: &AtomicBool| flag.load(Ordering::Acquire);
+        let declines = is_set(&self.is_leaving) || is_set(&self.is_abdicating);
+        running.core.runtime_config().elect(is_set(&running.is_free) && !declines);
+    }
+
+    /// The way to others.
+    pub fn network(&self) -> Network {
+        let (bus, find) = (Arc::clone(&self.bus), Arc::clone(&self.find));
+        Network { bus, find, pause: self.options.timing.heartbeat }
     }
 
     fn config(&self) -> Result<Arc<Config>, String> {
@@ -240,12 +251,7 @@ impl Inner {
         let log = log.map_err(|error| format!("the control plane's log: {error}"))?;
         let is_new = log.is_new().map_err(|error| error.to_string())?;
         let leadership = machine.leadership();
-        let network = Network {
-            bus: Arc::clone(&self.bus),
-            find: Arc::clone(&self.find),
-            pause: self.options.timing.heartbeat,
-        };
-        let mut starting = Box::pin(Core::new(node, self.config()?, network, log, machine));
+        let mut starting = Box::pin(Core::new(node, self.config()?, self.network(), log, machine));
         // The seed is for whoever draws numbers on this thread while the instance is made.
         let started =
             std::future::poll_fn(|context| with_seed(self.options.seed, || starting.as_mut().poll(context)));
@@ -256,11 +262,7 @@ impl Inner {
         let is_alone = voters == [node];
         let rest = self.options.rest_after_start;
         let rests_until = (!is_new && !is_alone && !rest.is_zero()).then(|| Instant::now() + rest);
-        let running = Running { core, leadership, rests_until };
-        if rests_until.is_none() {
-            self.stand(&running);
-        }
-        Ok(Arc::new(running))
+        Ok(Arc::new(Running { core, leadership, rests_until, is_free: AtomicBool::new(false) }))
     }
 
     /// Follows the instance, and replaces it when it has failed.
@@ -270,6 +272,7 @@ impl Inner {
                 biased;
                 () = self.stop.cancelled() => break,
                 () = self.follow(&running) => {}
+                () = self.poll(&running) => {}
             }
             let state = running.core.metrics().borrow().running_state.clone();
             let why = state.err().map(|error| error.to_string()).unwrap_or_default();
@@ -294,12 +297,11 @@ impl Inner {
         let _ = running.core.shutdown().await;
     }
 
-    /// Ends the rest in time, and tells who leads, until the instance fails.
+    /// Tells who leads, until the instance fails.
     async fn follow(&self, running: &Running) {
         let mut server = running.core.server_metrics();
         let mut all = running.core.metrics();
         let mut leadership = running.leadership.clone();
-        let mut rests_until = running.rests_until;
         let mut is_silent = false;
         loop {
             let is_running = all.borrow_and_update().running_state.is_ok();
@@ -328,10 +330,6 @@ impl Inner {
                     if failed.is_err() {
                         return;
                     }
-                }
-                () = until(rests_until) => {
-                    rests_until = None;
-                    self.stand(running);
                 }
             }
         }
@@ -379,8 +377,10 @@ impl Inner {
     /// The answer to another voter.
     async fn answer(&self, request: Request) -> Answer {
         let Some(running) = self.core.load_full() else { return Answer::Unable };
+        let rests = running.rests_until.is_some_and(|until| Instant::now() < until);
         let answer = match request {
-            Request::Vote(_) if running.rests_until.is_some_and(|until| Instant::now() < until) => None,
+            Request::Vote(_) | Request::Poll { .. } if rests => None,
+            Request::Poll { last } => self.polled(&running, last).await.map(Answer::Poll),
             Request::Vote(request) => running.core.vote(request).await.ok().map(Answer::Vote),
             Request::Append(request) => running.core.append_entries(request).await.ok().map(Answer::Append),
             Request::Snapshot { vote, bytes } => match wire::snapshot(&bytes) {
@@ -396,7 +396,7 @@ impl Inner {
 }
 
 /// Sleeps until then; for ever, if there is no such moment.
-async fn until(moment: Option<Instant>) {
+pub(super) async fn until(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,
         None => std::future::pending().await,
@@ -405,7 +405,7 @@ async fn until(moment: Option<Instant>) {
 
 /// Whether this node leads and is no voter. The library would let it lead for ever; without its heartbeats the voters elect one of
 /// theirs.
-fn is_out_of_place(server: &RaftServerMetrics<NodeId, Address>) -> bool {
+pub(super) fn is_out_of_place(server: &RaftServerMetrics<NodeId, Address>) -> bool {
     let mut voters = server.membership_config.voter_ids();
     server.state == ServerState::Leader && voters.all(|voter| voter != server.id)
 }
@@ -483,6 +483,9 @@ impl ControlPlane for Raft {
 #[async_trait]
 impl Serve for Raft {
     async fn serve(&self, from: NodeId, request: Vec<u8>) -> Option<Vec<u8>> {
+        if wire::is_of_later_version(&request) {
+            return Some(wire::to_bytes(&Answer::Unable));
+        }
         let request = wire::request(from, &request)?;
         Some(wire::to_bytes(&self.inner.answer(request).await))
     }

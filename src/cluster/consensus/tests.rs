@@ -201,6 +201,41 @@ async fn the_leaders_death_elects_another_with_a_higher_number() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_was_cut_off_unseats_nobody_when_it_is_back() {
+    for from_leader_only in [false, true] {
+        let town = Town::of(3).await;
+        let (leader, before) = town.leader().await;
+        town.rafts[&leader].propose(found()).await.expect("a quorum is there");
+        let (away, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+        town.wires.cut(away, if from_leader_only { vec![leader] } else { vec![leader, other] });
+        sleep(LONG).await;
+        assert_eq!(town.rafts[&leader].propose(copies(3)).await, Ok(Outcome::Done(2)));
+        assert_eq!(town.leader().await, (leader, before), "who hears nobody is one of three");
+        town.wires.heal();
+        town.reaches(away, 2).await;
+        sleep(LONG).await;
+        assert_eq!(town.leader().await, (leader, before), "nobody was unseated");
+        assert_eq!(town.rafts[&leader].propose(copies(4)).await, Ok(Outcome::Done(3)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn asking_first_takes_no_time_from_an_election() {
+    for _ in 0..20 {
+        let mut town = Town::of(3).await;
+        let (first, _) = town.leader().await;
+        let Timing { heartbeat, election, .. } = Timing::default();
+        sleep(election.1).await; // all hear it
+        town.stop(first).await;
+        let begin = Instant::now();
+        town.leader().await;
+        // The lease, the longest wait behind it, the library's tick, and some round trips of 2 ms.
+        let longest = election.1 * 2 + heartbeat * 2;
+        assert!(begin.elapsed() <= longest, "elected after {:?}", begin.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_is_about_to_stop_is_not_elected() {
     for leaving in [0, 1] {
         let mut town = Town::of(3).await;
@@ -371,7 +406,7 @@ async fn an_address_that_changed_is_asked_for() {
 #[tokio::test(start_paused = true)]
 async fn bytes_that_make_no_sense_are_refused() {
     use super::types::{Entry, LeaderId, LogId, Vote};
-    use super::wire::{Request, to_bytes};
+    use super::wire::{Answer, Request, to_bytes};
     use openraft::EntryPayload;
     use openraft::raft::{AppendEntriesRequest, VoteRequest};
 
@@ -396,6 +431,7 @@ async fn bytes_that_make_no_sense_are_refused() {
         Request::Vote(VoteRequest::new(Vote::new(9, node(leader)), None)),
         Request::Vote(VoteRequest::new(Vote::new_committed(9, other), None)),
         Request::Snapshot { vote, bytes: vec![1, 2, 3] },
+        Request::Poll { last: Some(place(7, u64::MAX)) },
     ];
     for request in senseless {
         assert_eq!(raft.serve(other, to_bytes(&request)).await, None, "{request:?}");
@@ -413,5 +449,9 @@ async fn bytes_that_make_no_sense_are_refused() {
         }
     }
     assert!(raft.serve(other, [&sound[..], &[0]].concat()).await.is_none());
+    // A kind of message with another's version, and one of a later program, which is told so and may go on.
+    let poll = to_bytes(&Request::Poll { last: None });
+    assert_eq!(raft.serve(other, [&[1], &poll[1..]].concat()).await, None);
+    assert_eq!(raft.serve(other, [&[3], &poll[1..]].concat()).await, Some(to_bytes(&Answer::Unable)));
     town.leader().await;
 }

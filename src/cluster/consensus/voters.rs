@@ -123,14 +123,14 @@ impl Inner {
     }
 }
 
-/// No heartbeats and no candidacy, as long as it is there.
+/// No heartbeats, and nobody is told that this node leads, as long as it is there. (It leads, so it does not stand for election.)
 struct Silence<'a>(&'a Inner, &'a Running);
 
 impl Silence<'_> {
     fn begin<'a>(inner: &'a Inner, running: &'a Running) -> Silence<'a> {
         inner.is_abdicating.store(true, Ordering::Release);
         running.core.runtime_config().heartbeat(false);
-        running.core.runtime_config().elect(false);
+        inner.stand(running);
         Silence(inner, running)
     }
 }
@@ -138,7 +138,6 @@ impl Silence<'_> {
 impl Drop for Silence<'_> {
     fn drop(&mut self) {
         self.1.core.runtime_config().heartbeat(true);
-        self.0.stand(self.1); // who has led does not rest
         self.0.is_abdicating.store(false, Ordering::Release);
     }
 }

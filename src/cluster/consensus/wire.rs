@@ -3,6 +3,9 @@
 //! ```text
 //! version (1) · postcard of `Request` or `Answer`
 //! ```
+//! A message carries the version with which its kind came, so that nodes of two versions understand one another in what both know.
+//! To what is of a later version than a node knows it answers that it is unable to.
+//!
 //! What comes from another node is checked before the library sees it, which trusts its peers and would end at what cannot be: an
 //! entry out of order, a vote in somebody else's name, a term with nothing above it.
 
@@ -17,7 +20,8 @@ use openraft::raft::{
 };
 use serde::{Deserialize, Serialize};
 
-const VERSION: u8 = 1;
+/// The latest version of a message: 1, and 2 for [`Request::Poll`] and its answer.
+const VERSION: u8 = 2;
 /// Bytes of a message at most. A snapshot is the largest: a map of 256 nodes and 16,384 partitions is a tenth of it.
 pub const MESSAGE_BYTES_MAX: usize = 32 << 20;
 /// Terms and indexes at most: there is always one above.
@@ -41,6 +45,11 @@ pub enum Request {
         /// See [`Snapshot`].
         bytes: Vec<u8>,
     },
+    /// Do you hear a leader, or would you elect me? It changes nothing: see [`super::poll`].
+    Poll {
+        /// Where the asker's log ends.
+        last: Option<LogId>,
+    },
 }
 
 /// From a voter or a learner.
@@ -54,13 +63,44 @@ pub enum Answer {
     Snapshot(SnapshotResponse<NodeId>),
     /// It elects nobody yet, or its disk does not work.
     Unable,
+    /// To `Poll`: it hears no leader, and its own log is no longer than the asker's.
+    Poll(bool),
+}
+
+/// What may be sent.
+pub trait Message: Serialize + for<'a> Deserialize<'a> {
+    /// The version with which its kind came.
+    fn version(&self) -> u8;
+}
+
+impl Message for Request {
+    fn version(&self) -> u8 {
+        match self {
+            Request::Append(_) | Request::Vote(_) | Request::Snapshot { .. } => 1,
+            Request::Poll { .. } => 2,
+        }
+    }
+}
+
+impl Message for Answer {
+    fn version(&self) -> u8 {
+        match self {
+            Answer::Append(_) | Answer::Vote(_) | Answer::Snapshot(_) | Answer::Unable => 1,
+            Answer::Poll(_) => 2,
+        }
+    }
 }
 
 /// The bytes of a message.
-pub fn to_bytes<T: Serialize>(message: &T) -> Vec<u8> {
-    let mut bytes = vec![VERSION];
+pub fn to_bytes<T: Message>(message: &T) -> Vec<u8> {
+    let mut bytes = vec![message.version()];
     bytes.extend(encode(message));
     bytes
+}
+
+/// Whether a message is of a version that this program does not know yet.
+pub fn is_of_later_version(bytes: &[u8]) -> bool {
+    bytes.first().is_some_and(|version| *version > VERSION)
 }
 
 /// A request of this node; `None` if that cannot be one.
@@ -75,7 +115,7 @@ pub fn answer(bytes: &[u8]) -> Option<Answer> {
     let is_sound = match &answer {
         Answer::Append(AppendEntriesResponse::HigherVote(vote)) => is_vote(vote),
         Answer::Append(AppendEntriesResponse::PartialSuccess(upto)) => is_place(*upto),
-        Answer::Append(_) | Answer::Unable => true,
+        Answer::Append(_) | Answer::Unable | Answer::Poll(_) => true,
         Answer::Vote(response) => is_vote(&response.vote) && is_place(response.last_log_id),
         Answer::Snapshot(response) => is_vote(&response.vote),
     };
@@ -86,7 +126,7 @@ pub fn answer(bytes: &[u8]) -> Option<Answer> {
 pub fn commands(request: &Request) -> impl Iterator<Item = &Command> {
     let entries = match request {
         Request::Append(append) => &append.entries[..],
-        Request::Vote(_) | Request::Snapshot { .. } => &[],
+        Request::Vote(_) | Request::Snapshot { .. } | Request::Poll { .. } => &[],
     };
     entries.iter().filter_map(|entry| match &entry.payload {
         EntryPayload::Normal(command) => Some(command),
@@ -94,11 +134,10 @@ pub fn commands(request: &Request) -> impl Iterator<Item = &Command> {
     })
 }
 
-fn message<T: for<'a> Deserialize<'a>>(bytes: &[u8]) -> Option<T> {
-    match bytes.split_first() {
-        Some((&VERSION, rest)) if bytes.len() <= MESSAGE_BYTES_MAX => decode(rest).ok(),
-        _ => None,
-    }
+fn message<T: Message>(bytes: &[u8]) -> Option<T> {
+    let (version, rest) = bytes.split_first().filter(|_| bytes.len() <= MESSAGE_BYTES_MAX)?;
+    let message: T = decode(rest).ok()?;
+    (message.version() == *version).then_some(message)
 }
 
 fn is_sound(from: NodeId, request: &Request) -> bool {
@@ -116,6 +155,7 @@ fn is_sound(from: NodeId, request: &Request) -> bool {
                 && is_place(request.last_log_id)
         }
         Request::Snapshot { vote, bytes } => is_of_leader(from, vote) && snapshot(bytes).is_some(),
+        Request::Poll { last } => is_place(*last),
     }
 }
 

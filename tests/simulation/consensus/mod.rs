@@ -9,6 +9,7 @@ mod maps;
 mod network;
 mod node;
 mod scenario;
+mod seats;
 mod witness;
 mod world;
 
@@ -52,6 +53,11 @@ fn maps_sees_a_disk_that_writes_late() {
 #[test]
 fn leaders_sees_terms_that_are_not_one_leaders() {
     sees("leaders", Plant::CountsForItself);
+}
+
+#[test]
+fn seats_sees_who_stands_for_election_unasked() {
+    sees("seats", Plant::StandsUnasked);
 }
 
 #[test]

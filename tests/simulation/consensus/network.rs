@@ -6,9 +6,11 @@
 //! answer    length (4, LE) · bytes
 //! ```
 
+use crate::consensus::scenario::Plant;
 use async_trait::async_trait;
 use larder::base::ids::NodeId;
 use larder::cluster::bus::{Bus, CallError, Kind, Serve};
+use larder::cluster::consensus::wire::{self, Answer, Request};
 use larder::cluster::map::Address;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -40,13 +42,20 @@ pub fn host(number: usize) -> String {
 /// See the module.
 pub struct TcpBus {
     number: usize,
+    plant: Plant,
     idle: Mutex<BTreeMap<NodeId, Vec<TcpStream>>>,
 }
 
 impl TcpBus {
     /// Of this node.
-    pub fn new(number: usize) -> TcpBus {
-        TcpBus { number, idle: Mutex::default() }
+    pub fn new(number: usize, plant: Plant) -> TcpBus {
+        TcpBus { number, plant, idle: Mutex::default() }
+    }
+
+    /// The answer that is planted, in place of the node's.
+    fn planted(&self, request: &[u8]) -> Option<Vec<u8>> {
+        let is_poll = || matches!(wire::request(node(self.number), request), Some(Request::Poll { .. }));
+        (self.plant == Plant::StandsUnasked && is_poll()).then(|| wire::to_bytes(&Answer::Poll(true)))
     }
 
     async fn ask(&self, to: NodeId, request: &[u8]) -> io::Result<Vec<u8>> {
@@ -79,6 +88,9 @@ impl Bus for TcpBus {
         request: Vec<u8>,
         patience: Duration,
     ) -> Result<Vec<u8>, CallError> {
+        if let Some(planted) = self.planted(&request) {
+            return Ok(planted);
+        }
         let unknown = |reason: String| CallError::Unknown(reason);
         match timeout(patience, self.ask(to, &request)).await {
             Ok(answered) => answered.map_err(|error| unknown(error.to_string())),

@@ -59,7 +59,7 @@ pub async fn run(machine: Arc<Machine>) -> turmoil::Result {
         seed: Some(seed),
     };
     shared.witness.tell(Event::Started { node: *number });
-    let bus = Arc::new(TcpBus::new(*number));
+    let bus = Arc::new(TcpBus::new(*number, scenario.plant));
     let raft = loop {
         let bus = Arc::clone(&bus);
         let disk = OpenDisk::new(&machine.disk, seed, scenario.disk_ms, scenario.plant);

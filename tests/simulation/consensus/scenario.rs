@@ -18,6 +18,8 @@ pub enum Plant {
     CountsForItself,
     /// A leader confirms that it leads without asking anybody.
     ConfirmsAlone,
+    /// Who asks whether others hear a leader is told that nobody does.
+    StandsUnasked,
     /// One node is cut off for ever.
     StaysDeaf,
 }

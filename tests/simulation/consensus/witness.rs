@@ -27,6 +27,8 @@ pub enum Event {
     Decided { node: usize, epoch: u64, command: i64, asked_us: u64 },
     /// A node has a map.
     Sees { node: usize, map: Seen },
+    /// A voter was cut off from all others, while nothing else was wrong and this one led.
+    Away { node: usize, leader: usize, term: u64 },
     /// Who votes was changed.
     Voters { node: usize, voters: Vec<usize> },
     /// A fault begins or ends.
@@ -54,6 +56,7 @@ impl Event {
             Event::Confirmed { .. } => "confirmations",
             Event::Decided { .. } => "decisions",
             Event::Sees { .. } => "maps seen",
+            Event::Away { .. } => "voters away alone",
             Event::Voters { .. } => "changes of voters",
             Event::Fault(what) => what.split(':').next().unwrap_or_default(),
         }

@@ -3,9 +3,10 @@
 use crate::consensus::disk::Disk;
 use crate::consensus::leaders::Leaders;
 use crate::consensus::maps::Maps;
-use crate::consensus::network::host;
+use crate::consensus::network::{host, number};
 use crate::consensus::node::{self, Machine, Shared};
 use crate::consensus::scenario::{Plant, Scenario};
+use crate::consensus::seats::Seats;
 use crate::consensus::witness::{Event, Invariant, Seen, Witness};
 use crate::seeds::Outcome;
 use larder::cluster::consensus::ControlPlane;
@@ -148,6 +149,35 @@ impl World {
         self.pass(self.scenario.faults_ms);
         self.calm();
         self.settle();
+        if self.random.random_bool(0.5) {
+            self.send_one_away();
+        }
+    }
+
+    /// When all is well a voter is cut off from all others for some time, and comes back.
+    fn send_one_away(&mut self) {
+        let Some(leader) = self.leader().filter(|_| self.shared.witness.violation().is_none()) else {
+            return;
+        };
+        let (voters, _) = self.process(leader).map(|raft| raft.voters()).unwrap_or_default();
+        let others: Vec<usize> =
+            voters.iter().map(|voter| number(*voter)).filter(|voter| *voter != leader).collect();
+        let Some(node) = others.choose(&mut self.random).copied().filter(|_| others.len() >= 2) else {
+            return;
+        };
+        self.shared.has_clients.store(true, Ordering::Relaxed);
+        self.pass(1000);
+        if self.leader() != Some(leader) {
+            return; // a disk or a machine was too slow for it
+        }
+        let ms = self.random.random_range(100..4000);
+        let cut = *[Cut::Refused, Cut::Held].choose(&mut self.random).expect("there are two");
+        (0..self.scenario.nodes)
+            .filter(|other| *other != node)
+            .for_each(|other| self.cut(node, other, cut, ms));
+        let term = self.told[leader].term;
+        self.shared.witness.tell(Event::Away { node, leader, term });
+        self.pass(ms + 2000);
     }
 
     fn plan(&mut self, in_ms: u64, action: Action) {
@@ -350,7 +380,7 @@ impl World {
         let has = |node: usize| {
             self.process(node).is_some_and(|raft| Arc::<ClusterMap>::clone(&raft.map().borrow()) == map)
         };
-        voters.iter().chain(&learners).all(|id| has(crate::consensus::network::number(*id)))
+        voters.iter().chain(&learners).all(|id| has(number(*id)))
     }
 
     fn describe(&self) -> String {
@@ -366,5 +396,9 @@ impl World {
 }
 
 fn invariants() -> Vec<(&'static str, Box<dyn Invariant>)> {
-    vec![("leaders", Box::new(Leaders::default())), ("maps", Box::new(Maps::default()))]
+    vec![
+        ("leaders", Box::new(Leaders::default())),
+        ("maps", Box::new(Maps::default())),
+        ("seats", Box::new(Seats::default())),
+    ]
 }
