@@ -19,6 +19,7 @@ fn written(value: &Value, form: Form) -> Vec<u8> {
     let mut out = Vec::new();
     match value {
         Value::String(bytes) => rdb_value::write_string_value(bytes, &mut out),
+        Value::List(elements) => rdb_value::write_list(elements.iter(), &mut out),
         Value::Hash(pairs) => {
             rdb_value::write_hash(
                 pairs.iter().map(|(field, value)| (&field[..], &value[..])),
@@ -47,7 +48,7 @@ fn sorted(value: Value) -> Value {
             members.sort();
             Value::Set(members)
         }
-        string @ Value::String(_) => string,
+        ordered @ (Value::String(_) | Value::List(_)) => ordered,
     }
 }
 

@@ -13,7 +13,7 @@ use larder::store::row::{decode_value, encode_head};
 use larder::store::{Entry, Items, Key, Kind, NewValue, PartitionSet};
 
 /// What looks at the key `k` and what changes it, each after all before.
-const COMMANDS: [&str; 109] = [
+const COMMANDS: [&str; 124] = [
     "TYPE k",
     "OBJECT ENCODING k",
     "DEBUG OBJECT k",
@@ -66,7 +66,22 @@ const COMMANDS: [&str; 109] = [
     "PFCOUNT k x",
     "PFDEBUG DECODE k",
     "SCAN 0 TYPE hash",
+    "LLEN k",
+    "LRANGE k 0 -1",
+    "LINDEX k -2",
+    "LPOS k a COUNT 0",
+    "LPOS k a RANK -1",
+    "SORT k ALPHA",
     "COPY k copy REPLACE",
+    "LSET k 1 x",
+    "LINSERT k AFTER a b",
+    "LREM k -1 a",
+    "RPUSH k a b",
+    "LPUSH k c",
+    "LMOVE k k LEFT RIGHT",
+    "RPOP k 2",
+    "LTRIM k 1 -2",
+    "LPOP k",
     "BITOP NOT other k",
     "BITOP OR other k k",
     "HSET k f v g w",

@@ -67,6 +67,7 @@ pub enum Rule {
 const MESSAGES: &str =
     "a message for each name and no reply; tests/server/pubsub.rs compares them with redis-server's";
 const NO_FOURTH_WORD: Rule = Rule::OnlyWith { from: 3, step: 1, words: &[] };
+const WAITS: &str = "a reply that does not come cannot be awaited; waiting is tested over sockets";
 
 /// Command (`container|subcommand`; `container` for it and all below), rule, reason.
 pub const RULES: &[(&str, Rule, &str)] = &[
@@ -82,6 +83,11 @@ pub const RULES: &[(&str, Rule, &str)] = &[
     ("failover", Rule::NotSent, "there is nobody to hand over to, and redis-server begins to wait for one"),
     ("replicaof", Rule::NotSent, "redis-server begins to look for a master and refuses writes"),
     ("slaveof", Rule::NotSent, "redis-server begins to look for a master and refuses writes"),
+    ("blpop", Rule::NotSent, WAITS),
+    ("brpop", Rule::NotSent, WAITS),
+    ("blmove", Rule::NotSent, WAITS),
+    ("brpoplpush", Rule::NotSent, WAITS),
+    ("blmpop", Rule::NotSent, WAITS),
     (
         "sync",
         Rule::NotSent,

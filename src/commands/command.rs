@@ -8,7 +8,7 @@ use crate::session::copies::CopiesWanted;
 use crate::session::multi::Queued;
 use crate::session::service::Service;
 use crate::session::session::Session;
-use crate::store::{Interrupt, Key, Transaction, View};
+use crate::store::{Interrupt, Key, Kind, Transaction, View};
 use crate::types;
 
 /// What a handler gets besides the data or the session.
@@ -24,6 +24,8 @@ pub struct Request<'a> {
     pub settings: &'a crate::config::Settings,
     /// What all sessions share.
     pub service: &'a Service,
+    /// The key that has changed, if the command was waiting for one: it takes what it waited for from there.
+    pub ready: Option<&'a [u8]>,
 }
 
 impl<'a> Request<'a> {
@@ -31,6 +33,11 @@ impl<'a> Request<'a> {
     #[inline]
     pub fn key(&self, index: usize) -> Key<'a> {
         Key::new(self.database, self.args.at(index))
+    }
+
+    /// Whether a key is one to look at: all are, but for a command that was waiting and is served from one of them.
+    pub fn is_for(&self, name: &[u8]) -> bool {
+        self.ready.is_none_or(|ready| ready == name)
     }
 
     /// Refuses to make a reply of at least `len_min` bytes if the client would be closed over it anyway.
@@ -61,15 +68,21 @@ pub enum Failure {
     ReplyTooLong,
 }
 
-/// What a blocking command waits for. Inside MULTI and scripts nothing waits: there `on_timeout` is the reply at once.
+/// What a blocking command waits for. Inside MULTI and scripts nothing waits.
 #[derive(Debug)]
 pub struct Wait {
+    /// The type of value it waits for.
+    pub kind: Kind,
     /// Indices of the words that are the keys.
     pub keys: Vec<usize>,
+    /// Index of the word that names the key which is changed as well when the wait is over (BLMOVE).
+    pub target: Option<usize>,
     /// For how long, in milliseconds; none is for ever.
     pub timeout_ms: Option<u64>,
     /// The reply when that is over.
     pub on_timeout: Reply,
+    /// The reply where nothing waits.
+    pub at_once: Reply,
     /// The words to run then, if they are not the same (`XREAD … $`); `keys` are indices of these.
     pub words: Option<Queued>,
 }

@@ -10,7 +10,7 @@ use crate::protocol::spec::flag::{ASKING, DENYOOM};
 use crate::protocol::spec::syntax::{integer, key, string as text, token};
 use crate::protocol::spec::{Argument, Group, KeySpec};
 use crate::store::{Transaction, View};
-use crate::types::{hash, keyspace, set, string, zset};
+use crate::types::{hash, keyspace, list, set, string, zset};
 
 const RESTORE_SYNTAX: &[Argument] = &[
     key("key", 0),
@@ -130,6 +130,9 @@ fn restore(request: &Request, transaction: &mut Transaction) -> Outcome {
     }
     match value {
         Value::String(bytes) => string::store(transaction, &key, &bytes, expire_at)?,
+        Value::List(elements) => {
+            list::store_all(transaction, &key, elements.iter(), expire_at, super::lists::limits(request))?;
+        }
         Value::Hash(pairs) => {
             let pairs = pairs.iter().map(|(field, value)| (&field[..], &value[..]));
             let mut limits = super::hashes::limits(request);

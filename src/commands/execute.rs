@@ -8,7 +8,7 @@
 
 use super::keys_of::{Keys, keys_of};
 use super::record::record;
-use super::serve;
+use super::serve::{self, Ready};
 use super::sort;
 use super::table::{self, Entry};
 use super::{Command, Failure, Handler, Outcome, Request};
@@ -62,7 +62,7 @@ pub fn execute(entry: &Entry, request: &Request, session: &mut Session) -> Answe
         Ok(reply) => reply,
         Err(Failure::Wait(wait)) => match ticket {
             Some(ticket) => return Answer::Waiting { ticket, timeout_ms: wait.timeout_ms },
-            None => wait.on_timeout,
+            None => wait.at_once,
         },
         Err(Failure::Interrupt(Interrupt::NotPrimary)) if request.service.forwarding.get().is_some() => {
             return Answer::Moved;
@@ -91,7 +91,7 @@ pub fn execute(entry: &Entry, request: &Request, session: &mut Session) -> Answe
 pub fn reply_of(failure: Failure) -> Reply {
     match failure {
         Failure::Error(error) => Reply::Error(error),
-        Failure::Wait(wait) => wait.on_timeout,
+        Failure::Wait(wait) => wait.at_once,
         Failure::Interrupt(interrupt) => Reply::Error(storage_error(&interrupt)),
         Failure::Copies(_) | Failure::ReplyTooLong => Reply::Error(error::OUT_OF_RANGE),
     }
@@ -125,11 +125,11 @@ fn run(
             outcome
         }
         Handler::Write(handler) => {
-            let partitions = limited(command, request, session);
+            let mut partitions = limited(command, request, session);
             let mut position = 0;
             let concern = session.concern(request.settings, request.database);
-            let outcome = until_fetched(store, |waits| {
-                let mut transaction = store.transaction(&partitions, request.now);
+            let outcome = until_fetched_or_locked(store, &mut partitions, |waits, partitions| {
+                let mut transaction = store.transaction(partitions, request.now);
                 if waits {
                     transaction.wait_for_disk();
                 }
@@ -145,22 +145,28 @@ fn run(
                 if !matches!(outcome, Err(Failure::Interrupt(_))) {
                     note_lookups(request.service, transaction.take_lookups());
                 }
+                if matches!(outcome, Err(Failure::Wait(_))) && !transaction.is_primary() {
+                    return Err(Interrupt::NotPrimary.into()); // what it waits for comes to another node
+                }
                 let reply = outcome.inspect_err(|failure| *ticket = enter(failure, request, session))?;
                 if let Some(id) = session.answering {
                     remember(id, &reply, session.version, &mut transaction);
                 }
                 transaction.admit(command.spec.flags.has(flag::DENYOOM))?;
+                let mut ready = Ready::new();
+                serve::note_ready(request.service, &transaction, None, &mut ready);
+                if let Some(missing) = serve::missing(request.service, &transaction, &ready) {
+                    return Ok(Err(missing));
+                }
                 note_expired(request.service, transaction.expired());
                 position = transaction.commit_guarded(concern, |partition, position| {
                     holds.note_write(partition, concern, position, replication);
                 });
-                Ok(reply)
+                serve::serve(request.service, request.settings, &mut transaction, ready);
+                Ok(Ok(reply))
             });
             session.note_write(position);
             session.holds.merge(holds);
-            if position > 0 && !request.service.waiting.is_empty() {
-                serve::after(command, request);
-            }
             outcome
         }
         Handler::Session(handler) => until_fetched(store, |_| handler(request, session)),
@@ -215,6 +221,23 @@ pub fn until_fetched(store: &Store, mut run: impl FnMut(bool) -> Outcome) -> Out
         Err(Failure::Interrupt(interrupt)) => run_again(store, interrupt, &mut run),
         outcome => outcome,
     }
+}
+
+/// The same with locks on `partitions`, until these are enough to serve those who wait for what was changed: `run` says which are missing.
+#[inline]
+pub fn until_fetched_or_locked(
+    store: &Store,
+    partitions: &mut PartitionSet,
+    mut run: impl FnMut(bool, &PartitionSet) -> Result<Result<Reply, PartitionSet>, Failure>,
+) -> Outcome {
+    until_fetched(store, |waits| {
+        loop {
+            match run(waits, partitions)? {
+                Ok(reply) => return Ok(reply),
+                Err(missing) => *partitions = partitions.clone().union(missing),
+            }
+        }
+    })
 }
 
 #[cold]

@@ -31,6 +31,9 @@ mod keys;
 pub mod keys_of;
 mod latency;
 mod links;
+mod list_moves;
+mod list_search;
+mod lists;
 mod memory;
 mod module;
 mod object;
@@ -108,4 +111,7 @@ pub const GROUPS: &[&[Command]] = &[
     sets::COMMANDS,
     set_algebra::COMMANDS,
     hyperloglogs::COMMANDS,
+    lists::COMMANDS,
+    list_search::COMMANDS,
+    list_moves::COMMANDS,
 ];

@@ -1,130 +1,194 @@
-//! Serves commands that wait for keys, right after a change of these keys and on the thread that made it.
+//! Serves commands that wait for keys, right behind a change of these keys and under its locks.
 //!
-//! Oldest first, so that the order is that in which they began to wait. What a served command changes may serve others in
-//! turn (BLMOVE). A key of the wrong type does not end a wait, as in Redis.
+//! Oldest first, so that the order is that in which they began to wait, and before anybody else sees the change. Each is a transaction
+//! of its own right behind the one that made the change. What a served command changes may serve others in turn (BLMOVE). A key of the
+//! wrong type does not end a wait, as in Redis.
 
-use super::execute::{find_again, note_expired, partitions_of, until_fetched};
-use super::keys_of::keys_of;
-use super::{Command, Failure, Handler, Outcome, Request, Wait};
-use crate::base::concern::WriteConcern;
+use super::execute::{find_again, note_expired};
+use super::table::Entry;
+use super::{Failure, Handler, Outcome, Request, Wait};
 use crate::config::Settings;
+use crate::protocol::encode::encode;
 use crate::protocol::error;
 use crate::protocol::reply::Reply;
 use crate::protocol::spec::flag;
 use crate::session::client::Letter;
+use crate::session::forwarding::message::{self, remembered};
 use crate::session::holds::Holds;
 use crate::session::multi::Queued;
 use crate::session::service::Service;
 use crate::session::session::Session;
-use crate::session::waiting::{DatabaseKey, Ticket};
+use crate::session::waiting::{DatabaseKey, Ticket, now_us};
+use crate::store::{Answered, Key, PartitionSet, Savepoint, Transaction};
+use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// Keys that may have what somebody waits for, in the order in which they got it.
+pub type Ready = VecDeque<DatabaseKey>;
 
 /// Enters a command among those who wait. To be called while its partitions are locked.
 pub fn enter(wait: &Wait, request: &Request, session: &Session) -> Arc<Ticket> {
     let words = wait.words.clone().unwrap_or_else(|| Queued::copy_from(request.args));
-    let keys = wait.keys.iter().map(|&at| (request.database, words.args().at(at).into())).collect();
-    let client = Arc::clone(&session.client);
-    let concern = session.concern(request.settings, request.database);
-    let ticket = Ticket::new(client, words, request.database, keys, wait.on_timeout.clone(), concern);
-    let ticket = Arc::new(ticket);
+    let key = |at: usize| (request.database, words.args().at(at).into());
+    let (keys, target) = (wait.keys.iter().map(|&at| key(at)).collect(), wait.target.map(key));
+    let since_us = now_us().saturating_sub(session.waited_ms.saturating_mul(1000));
+    let ticket = Arc::new(Ticket {
+        client: Arc::clone(&session.client),
+        words,
+        database: request.database,
+        kind: wait.kind,
+        keys,
+        target,
+        on_timeout: wait.on_timeout.clone(),
+        concern: session.concern(request.settings, request.database),
+        version: session.version,
+        answering: session.answering.map(|(id, _)| id),
+        place: request.service.waiting.place(since_us),
+        is_claimed: AtomicBool::new(false),
+    });
     request.service.waiting.add(&ticket);
     ticket
 }
 
-/// Serves whoever waits for what `command` has just changed.
+/// Notes what a transaction has put since `start`, as far as somebody waits for it.
+#[inline]
+pub fn note_ready(
+    service: &Service,
+    transaction: &Transaction,
+    start: Option<&Savepoint>,
+    ready: &mut Ready,
+) {
+    if !service.waiting.is_empty() {
+        note_awaited(service, transaction, start, ready);
+    }
+}
+
 #[cold]
-pub fn after(command: &Command, request: &Request) {
-    let mut keys = VecDeque::new();
-    changed_by(command, request, &mut keys);
-    serve(request.service, request.settings, request.now, keys);
+fn note_awaited(service: &Service, transaction: &Transaction, start: Option<&Savepoint>, ready: &mut Ready) {
+    transaction.visit_new(start, &mut |database, name| match name {
+        None => ready.extend(service.waiting.keys_of(database)),
+        Some(name) => {
+            let key = (database, name.into());
+            if !ready.contains(&key) && service.waiting.is_awaited(&key) {
+                ready.push_back(key);
+            }
+        }
+    });
 }
 
-/// The keys that a command may have changed, as far as somebody could wait for them.
-pub fn changed_by(command: &Command, request: &Request, keys: &mut VecDeque<DatabaseKey>) {
-    if command.spec.flags.has(flag::ALL_PARTITIONS) {
-        keys.extend(request.service.waiting.keys());
-        return;
-    }
-    for (at, _) in keys_of(command, &request.args).into_iter().flatten() {
-        keys.push_back((request.database, request.args.at(at).into()));
+/// The partitions that must be locked as well, so that all who wait for `ready` can be served; none if all are.
+#[inline]
+pub fn missing(service: &Service, transaction: &Transaction, ready: &Ready) -> Option<PartitionSet> {
+    if ready.is_empty() { None } else { missing_for(service, transaction, ready) }
+}
+
+#[cold]
+fn missing_for(service: &Service, transaction: &Transaction, ready: &Ready) -> Option<PartitionSet> {
+    let targets = service.waiting.targets(ready.iter());
+    let missing = targets.iter().filter(|(_, name)| !transaction.holds(name));
+    let missing = missing.map(|(database, name)| Key::new(*database, name).slot);
+    let missing: SmallVec<_> = missing.map(|slot| service.store.partition_of(slot)).collect();
+    (!missing.is_empty()).then(|| PartitionSet::of(missing))
+}
+
+/// Serves whoever waits for `ready`. What the transaction has staged before is committed.
+#[inline]
+pub fn serve(service: &Service, settings: &Settings, transaction: &mut Transaction, ready: Ready) {
+    if !ready.is_empty() {
+        serve_all(service, settings, transaction, ready);
     }
 }
 
-/// Serves whoever waits for `keys`.
-pub fn serve(service: &Service, settings: &Settings, now: i64, mut keys: VecDeque<DatabaseKey>) {
-    while let Some((database, name)) = keys.pop_front() {
-        for ticket in service.waiting.for_key(database, &name) {
-            if ticket.claim() && !run_ticket(service, settings, now, &ticket, &mut keys) {
+#[cold]
+fn serve_all(service: &Service, settings: &Settings, transaction: &mut Transaction, mut ready: Ready) {
+    // The locks are not given back in between, so a row that is not in memory is waited for.
+    transaction.wait_for_disk();
+    while let Some(key) = ready.pop_front() {
+        let mut behind = None;
+        while transaction.holds(&key.1)
+            && let Some(ticket) = service.waiting.next(&key, behind)
+        {
+            behind = Some(ticket.place);
+            let found = transaction.glimpse(&Key::new(key.0, &key.1));
+            let Ok(Some(entry)) = found else { break }; // nothing is left for those behind
+            if entry.kind() == ticket.kind
+                && can_serve(&ticket, transaction)
+                && ticket.claim()
+                && !serve_one(service, settings, transaction, &ticket, (&key.1, &mut ready))
+            {
                 ticket.release();
             }
         }
     }
 }
 
-/// Runs a waiting command. False if it must wait on.
-fn run_ticket(
+fn can_serve(ticket: &Ticket, transaction: &Transaction) -> bool {
+    !ticket.client.is_killed() && ticket.target.as_ref().is_none_or(|(_, name)| transaction.holds(name))
+}
+
+/// Runs a waiting command for the key that is `ready`. False if it must wait on.
+fn serve_one(
     service: &Service,
     settings: &Settings,
-    now: i64,
+    transaction: &mut Transaction,
     ticket: &Arc<Ticket>,
-    changed: &mut VecDeque<DatabaseKey>,
+    (name, ready): (&[u8], &mut Ready),
 ) -> bool {
     let args = ticket.words.args();
     let entry = find_again(args);
-    let request = Request { args, database: ticket.database, now, settings, service };
-    let (mut position, mut holds) = (0, Holds::default());
+    let now = transaction.now();
+    let request = Request { args, database: ticket.database, now, settings, service, ready: Some(name) };
     let started = service.clock.raw();
-    let outcome = until_fetched(&service.store, |waits| {
-        run_once(entry.command, &request, ticket.concern, waits, (&mut position, &mut holds))
+    let mut holds = Holds::default();
+    holds.note_view(transaction, &service.replication);
+    let start = transaction.savepoint();
+    let outcome = run(entry, &request, transaction).and_then(|reply| {
+        transaction.admit(entry.command.spec.flags.has(flag::DENYOOM))?;
+        Ok(reply)
     });
     let reply = match outcome {
-        Ok(reply) => reply,
-        Err(Failure::Error(refusal)) if refusal != error::WRONG_TYPE => Reply::Error(refusal),
-        Err(_) => return false,
+        Ok(reply) => {
+            remember(ticket, &reply, transaction);
+            reply
+        }
+        Err(failure) => {
+            transaction.rollback_to(&start);
+            let Failure::Error(refusal) = failure else { return false };
+            Reply::Error(refusal)
+        }
     };
+    note_expired(service, transaction.expired());
+    note_ready(service, transaction, Some(&start), ready);
+    let position = transaction.commit_guarded(ticket.concern, |partition, position| {
+        holds.note_write(partition, ticket.concern, position, &service.replication);
+    });
     let nanoseconds = service.clock.delta_as_nanos(started, service.clock.raw());
     service.statistics.command(entry.number, nanoseconds, settings.latency_tracking);
-    service.waiting.remove(ticket);
-    if position > 0 {
-        changed_by(entry.command, &request, changed);
+    if let Reply::Error(refusal) = &reply {
+        service.statistics.failed(entry.number);
+        service.statistics.error(refusal.code());
     }
+    service.waiting.remove(ticket);
     ticket.client.send(Letter::Served { reply, position, holds });
     true
 }
 
-fn run_once(
-    command: &Command,
-    request: &Request,
-    concern: WriteConcern,
-    waits: bool,
-    (position, holds): (&mut u64, &mut Holds),
-) -> Outcome {
-    let (store, replication) = (&*request.service.store, &*request.service.replication);
-    let partitions = partitions_of(command, &request.args, store);
-    match command.handler {
-        Handler::Read(handler) => {
-            let mut view = store.view(&partitions, request.now);
-            if waits {
-                view.wait_for_disk();
-            }
-            holds.note_view(&view, replication);
-            handler(request, &mut view)
-        }
-        Handler::Write(handler) => {
-            let mut transaction = store.transaction(&partitions, request.now);
-            if waits {
-                transaction.wait_for_disk();
-            }
-            holds.note_view(&transaction, replication);
-            let reply = handler(request, &mut transaction)?;
-            transaction.admit(command.spec.flags.has(flag::DENYOOM))?;
-            note_expired(request.service, transaction.expired());
-            *position = transaction.commit_guarded(concern, |partition, position| {
-                holds.note_write(partition, concern, position, replication);
-            });
-            Ok(reply)
-        }
+fn run(entry: &Entry, request: &Request, transaction: &mut Transaction) -> Outcome {
+    match entry.command.handler {
+        Handler::Read(handler) => handler(request, transaction),
+        Handler::Write(handler) => handler(request, transaction),
         Handler::Session(_) | Handler::Container => Err(error::SYNTAX.into()),
+    }
+}
+
+/// Has the record of a change say which request of another node it carries out.
+fn remember(ticket: &Ticket, reply: &Reply, transaction: &mut Transaction) {
+    if let Some(id) = ticket.answering {
+        let mut bytes = Vec::new();
+        encode(reply, ticket.version, &mut bytes);
+        let answer = remembered(message::Outcome::Done, bytes).into();
+        transaction.carries_out(Answered { request: id.0, answer }, false);
     }
 }

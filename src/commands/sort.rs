@@ -13,7 +13,7 @@ use crate::protocol::spec::flag::{ALL_PARTITIONS, DENYOOM, MOVABLEKEYS};
 use crate::protocol::spec::syntax::{block, integer, key, one_of, pattern, token};
 use crate::protocol::spec::{Argument, Begin, Find, KeyAccess, KeySpec};
 use crate::store::{Kind, Transaction, View};
-use crate::types::{hash, keyspace, set, string, zset};
+use crate::types::{hash, keyspace, list, set, string, zset};
 use std::cmp::Ordering;
 
 const fn unknown(access: KeyAccess, notes: &'static str) -> KeySpec {
@@ -25,10 +25,6 @@ const PATTERN_KEYS: KeySpec = unknown(
     RO.and(ACCESS),
     "For the optional BY/GET keyword. It is marked 'unknown' because the key names derive from the content of the key we sort",
 );
-/// What SORT with STORE makes is a list.
-const NO_LISTS: ErrorReply =
-    ErrorReply::fixed("ERR SORT can store nothing yet: its result is a list, and there are no lists yet");
-
 const STORE_KEY: KeySpec = unknown(
     OW.and(UPDATE),
     "For the optional STORE keyword. It is marked 'unknown' because the keyword can appear anywhere in the argument array",
@@ -145,7 +141,10 @@ fn elements(request: &Request, view: &mut View) -> Result<(Option<Kind>, Vec<Tex
             zset::visit(view, &key, &entry, &mut |(_, member)| found.push(member.to_vec()))?;
         }
         Kind::Set => set::visit(view, &key, &entry, &mut |member| found.push(member.to_vec()))?,
-        // Lists give theirs here once they exist.
+        Kind::List => {
+            let len = list::len(&entry)?;
+            list::visit(view, &key, &entry, 0..len, &mut |element| found.push(element.to_vec()))?;
+        }
         _ => return Err(error::WRONG_TYPE.into()),
     }
     Ok((Some(entry.kind()), found))
@@ -166,11 +165,14 @@ fn sort(request: &Request, transaction: &mut Transaction) -> Outcome {
             found.into_iter().map(|text| text.map_or(Reply::Null, Reply::Bulk)).collect(),
         ));
     };
-    if !found.is_empty() {
-        return Err(NO_LISTS.into());
+    let target = request.key_named(target);
+    if found.is_empty() {
+        keyspace::remove(transaction, &target)?;
+    } else {
+        let elements = found.iter().map(|text| text.as_deref().unwrap_or_default());
+        list::store_all(transaction, &target, elements, None, super::lists::limits(request))?;
     }
-    keyspace::remove(transaction, &request.key_named(target))?;
-    Ok(Reply::Int(0))
+    Ok(Reply::Int(found.len() as i64))
 }
 
 /// The elements in order, cut by LIMIT, each as what the GET patterns make of it.

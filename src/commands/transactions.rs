@@ -6,10 +6,11 @@
 //! they run right after the commit, and their replies are put where they belong.
 
 use super::execute::{
-    Answer, execute, find_again, note_expired, note_lookups, partitions_of, reply_of, until_fetched,
+    Answer, execute, find_again, note_expired, note_lookups, partitions_of, reply_of, until_fetched_or_locked,
 };
+use super::serve::{self, Ready};
 use super::table::Entry;
-use super::{Command, Failure, Handler, Outcome, Request, record, serve, session};
+use super::{Command, Failure, Handler, Outcome, Request, record, session};
 use crate::base::concern::WriteConcern;
 use crate::config::Settings;
 use crate::protocol::args::Args;
@@ -26,7 +27,6 @@ use crate::session::multi::Queued;
 use crate::session::session::Session;
 use crate::store::{Answered, Interrupt, Key, PartitionSet, Store, Transaction};
 use smallvec::SmallVec;
-use std::collections::VecDeque;
 
 const ALWAYS: Flags = NOSCRIPT.and(LOADING).and(STALE);
 
@@ -176,39 +176,42 @@ fn run(request: &Request, session: &mut Session, queue: &[Queued]) -> Outcome {
     let database = session.database;
     let steps = steps_of(queue);
     let watched = session.watched.partitions(&request.service.store);
-    let partitions = partitions_of_steps(&request.service.store, &steps, watched);
+    let mut partitions = partitions_of_steps(&request.service.store, &steps, watched);
     let (mut replies, mut position, mut holds) = (Vec::new(), 0, Holds::default());
     let (version, concern) = (session.version, concern_of(session, request.settings, &steps));
     let replication = &*request.service.replication;
-    let outcome = until_fetched(&request.service.store, |waits| {
+    let outcome = until_fetched_or_locked(&request.service.store, &mut partitions, |waits, partitions| {
         session.version = version;
-        let mut transaction = request.service.store.transaction(&partitions, request.now);
+        session.database = database;
+        let mut transaction = request.service.store.transaction(partitions, request.now);
         if waits {
             transaction.wait_for_disk();
         }
         holds.note_view(&transaction, replication);
         if is_overtaken(session, &mut transaction)? {
-            return Ok(Reply::NullArray);
+            return Ok(Ok(Reply::NullArray));
         }
-        replies = run_inside(request, session, &steps, &mut transaction)?;
+        let mut ready = Ready::new();
+        replies = run_inside(request, session, &steps, &mut transaction, &mut ready)?;
         if let Some(id) = session.answering {
             remember(id, &replies, &steps, session.version, &mut transaction);
         }
         transaction.admit(steps.iter().any(|step| step.entry.command.spec.flags.has(DENYOOM)))?;
+        if let Some(missing) = serve::missing(request.service, &transaction, &ready) {
+            return Ok(Err(missing));
+        }
         note_expired(request.service, transaction.expired());
         position = transaction.commit_guarded(concern, |partition, position| {
             holds.note_write(partition, concern, position, replication);
         });
-        Ok(Reply::Ok)
+        serve::serve(request.service, request.settings, &mut transaction, ready);
+        Ok(Ok(Reply::Ok))
     });
     session.note_write(position);
     session.holds.merge(holds);
     match outcome {
         Ok(Reply::Ok) => {}
         other => return other,
-    }
-    if position > 0 && !request.service.waiting.is_empty() {
-        serve_after(request, &steps, database);
     }
     let is_forwarded = session.is_forwarded;
     let is_outside = |step: &Step| !is_forwarded && !step.is_inside();
@@ -331,20 +334,6 @@ fn concern_of(session: &Session, settings: &Settings, steps: &[Step]) -> WriteCo
     strongest
 }
 
-/// Serves whoever waits for what the steps have changed. SELECT among them changes what keys mean.
-#[cold]
-fn serve_after(request: &Request, steps: &[Step], mut database: u16) {
-    let mut keys = VecDeque::new();
-    for step in steps {
-        database = step.database_after(database);
-        if matches!(step.entry.command.handler, Handler::Write(_)) {
-            let request = Request { args: step.args, database, ..*request };
-            serve::changed_by(step.entry.command, &request, &mut keys);
-        }
-    }
-    serve::serve(request.service, request.settings, request.now, keys);
-}
-
 fn request_of<'a>(request: &Request<'a>, session: &Session, step: &Step<'a>) -> Request<'a> {
     Request { args: step.args, database: session.database, ..*request }
 }
@@ -369,6 +358,7 @@ fn run_inside(
     session: &mut Session,
     steps: &[Step],
     transaction: &mut Transaction,
+    ready: &mut Ready,
 ) -> Result<Vec<(Reply, Version)>, Failure> {
     let database = session.database;
     let mut replies = Vec::with_capacity(steps.len());
@@ -400,12 +390,13 @@ fn run_inside(
                 transaction.rollback_to(&savepoint);
                 Reply::Error(refusal)
             }
-            Err(Failure::Wait(wait)) => wait.on_timeout,
+            Err(Failure::Wait(wait)) => wait.at_once,
             Err(interrupt) => {
                 session.database = database;
                 return Err(interrupt);
             }
         };
+        serve::note_ready(request.service, transaction, Some(&savepoint), ready);
         record::record(step.entry, &request, session, &reply, started);
         replies.push((reply, session.version));
     }

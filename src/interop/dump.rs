@@ -4,7 +4,7 @@
 use super::rdb_value::{self, Form, Value};
 use super::reader::Reader;
 use crate::store::{Entry, Interrupt, Key, Kind, View};
-use crate::types::{hash, set, string, zset};
+use crate::types::{hash, list, set, string, zset};
 use crc::{CRC_64_REDIS, Crc, Table};
 
 static CRC: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_REDIS);
@@ -51,7 +51,13 @@ pub fn of(view: &mut View, key: &Key, entry: &Entry) -> Result<Option<Vec<u8>>, 
                 rdb_value::write_set(texts.iter().map(|text| &**text), &mut out);
             }
         }
-        Kind::List | Kind::Stream => return Ok(None),
+        Kind::List => {
+            let mut elements = Vec::new();
+            let len = list::len(entry)?;
+            list::visit(view, key, entry, 0..len, &mut |element| elements.push(element))?;
+            rdb_value::write_list(elements.iter().map(|element| &**element), &mut out);
+        }
+        Kind::Stream => return Ok(None),
     }
     Ok(Some(seal(out)))
 }

@@ -157,6 +157,16 @@ impl ListpackWriter {
         }
     }
 
+    /// Bytes that it would have now.
+    pub fn len(&self) -> usize {
+        self.bytes.len() + 1
+    }
+
+    /// Whether nothing was appended.
+    pub fn is_empty(&self) -> bool {
+        self.elements == 0
+    }
+
     /// The listpack.
     pub fn finish(mut self) -> Vec<u8> {
         self.bytes.push(END);

@@ -10,12 +10,49 @@ use std::collections::HashSet;
 pub enum Value {
     /// A string.
     String(Vec<u8>),
+    /// A list: its elements in order, at least one.
+    List(Elements),
     /// A hash: fields and values; no field twice, at least one.
     Hash(Vec<(Vec<u8>, Vec<u8>)>),
     /// A sorted set: scores and members; no member twice, no score that is no number, at least one.
     SortedSet(Vec<(f64, Vec<u8>)>),
     /// A set: its members; none twice, at least one.
     Set(Vec<Vec<u8>>),
+}
+
+/// Elements in order, all in one piece of memory: a few compressed bytes can be millions of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Elements {
+    bytes: Vec<u8>,
+    /// Where each ends in `bytes`.
+    ends: Vec<u32>,
+}
+
+impl Elements {
+    fn push(&mut self, element: &[u8]) -> Result<(), Malformed> {
+        let end = u32::try_from(self.bytes.len() + element.len()).map_err(|_| Malformed)?;
+        self.bytes.extend_from_slice(element);
+        self.ends.push(end);
+        Ok(())
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        (0..self.len()).map(|at| {
+            let start = if at == 0 { 0 } else { self.ends[at - 1] };
+            &self.bytes[start as usize..self.ends[at] as usize]
+        })
+    }
 }
 
 /// How a collection is to be written.
@@ -28,6 +65,7 @@ pub enum Form {
 }
 
 const STRING: u8 = 0;
+const LIST: u8 = 1;
 const SET: u8 = 2;
 /// Scores as text.
 const SORTED_SET_TEXT: u8 = 3;
@@ -35,13 +73,24 @@ const HASH: u8 = 4;
 /// Scores as eight bytes.
 const SORTED_SET: u8 = 5;
 const HASH_ZIPMAP: u8 = 9;
+const LIST_ZIPLIST: u8 = 10;
 const SET_INTSET: u8 = 11;
 const SORTED_SET_ZIPLIST: u8 = 12;
 const HASH_ZIPLIST: u8 = 13;
+/// Ziplists, as Redis 3.2 to 6.2 write a list.
+const LIST_OF_ZIPLISTS: u8 = 14;
 /// A small hash, as Redis 7 writes it.
 pub const HASH_LISTPACK: u8 = 16;
 /// A small sorted set, as Redis 7 writes it.
 pub const SORTED_SET_LISTPACK: u8 = 17;
+/// Listpacks and single elements, as Redis 7 writes a list.
+const LIST_OF_LISTPACKS: u8 = 18;
+
+/// What a part of such a list is: an element by itself, or a listpack.
+const PLAIN_NODE: u64 = 1;
+const PACKED_NODE: u64 = 2;
+/// Bytes of a listpack within a list, as Redis makes them by default.
+const NODE_BYTES_MAX: usize = 8192;
 /// A small set, as Redis 7.2 writes it.
 const SET_LISTPACK: u8 = 20;
 
@@ -57,6 +106,10 @@ pub fn read(kind: u8, reader: &mut Reader) -> Result<Value, Malformed> {
             packed::visit_listpack(&listpack, &mut |element| made.push(element))?;
             made.finish()
         }
+        LIST => read_list(reader, plain_element),
+        LIST_ZIPLIST => one_ziplist(reader),
+        LIST_OF_ZIPLISTS => read_list(reader, ziplist_elements),
+        LIST_OF_LISTPACKS => read_list(reader, node_elements),
         HASH => read_hash(reader),
         HASH_ZIPMAP => packed_hash(&reader.string()?, packed::visit_zipmap),
         HASH_ZIPLIST => packed_hash(&reader.string()?, packed::visit_ziplist),
@@ -65,6 +118,45 @@ pub fn read(kind: u8, reader: &mut Reader) -> Result<Value, Malformed> {
         SORTED_SET => read_sorted_set(reader, |reader| Ok(f64::from_le_bytes(reader.array()?))),
         SORTED_SET_ZIPLIST => packed_sorted_set(&reader.string()?, packed::visit_ziplist),
         SORTED_SET_LISTPACK => packed_sorted_set(&reader.string()?, packed::visit_listpack),
+        _ => Err(Malformed),
+    }
+}
+
+/// Reads a list of so many parts as it begins with.
+fn read_list<'a>(
+    reader: &mut Reader<'a>,
+    part: fn(&mut Reader<'a>, &mut Elements) -> Result<(), Malformed>,
+) -> Result<Value, Malformed> {
+    let count = reader.length()?;
+    // A part takes a byte at least.
+    if count > reader.rest().len() as u64 {
+        return Err(Malformed);
+    }
+    let mut elements = Elements::default();
+    for _ in 0..count {
+        part(reader, &mut elements)?;
+    }
+    if elements.is_empty() { Err(Malformed) } else { Ok(Value::List(elements)) }
+}
+
+fn one_ziplist(reader: &mut Reader) -> Result<Value, Malformed> {
+    let mut elements = Elements::default();
+    ziplist_elements(reader, &mut elements)?;
+    if elements.is_empty() { Err(Malformed) } else { Ok(Value::List(elements)) }
+}
+
+fn plain_element(reader: &mut Reader, elements: &mut Elements) -> Result<(), Malformed> {
+    elements.push(&reader.string()?)
+}
+
+fn ziplist_elements(reader: &mut Reader, elements: &mut Elements) -> Result<(), Malformed> {
+    packed::visit_ziplist(&reader.string()?, &mut |element| elements.push(&element))
+}
+
+fn node_elements(reader: &mut Reader, elements: &mut Elements) -> Result<(), Malformed> {
+    match reader.length()? {
+        PLAIN_NODE => plain_element(reader, elements),
+        PACKED_NODE => packed::visit_listpack(&reader.string()?, &mut |element| elements.push(&element)),
         _ => Err(Malformed),
     }
 }
@@ -235,6 +327,25 @@ impl<'a> SetMaker<'a> {
 pub fn write_string_value(bytes: &[u8], out: &mut Vec<u8>) {
     out.push(STRING);
     write_string(bytes, out);
+}
+
+/// Writes a list with its type byte.
+pub fn write_list<'a>(elements: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
+    let (mut nodes, mut node) = (Vec::new(), ListpackWriter::default());
+    for element in elements {
+        // As Redis fills them from the left; it takes 8 bytes for what stands beside an element.
+        if !node.is_empty() && node.len() + element.len() + 8 > NODE_BYTES_MAX {
+            nodes.push(std::mem::take(&mut node).finish());
+        }
+        node.push(element);
+    }
+    nodes.push(node.finish());
+    out.push(LIST_OF_LISTPACKS);
+    write_length(nodes.len() as u64, out);
+    for node in nodes {
+        write_length(PACKED_NODE, out);
+        write_string(&node, out);
+    }
 }
 
 /// Writes a hash with its type byte.
@@ -439,6 +550,29 @@ mod tests {
         assert_eq!(read_back(&[SET, 2, 1, b'a', 1, b'a']), Err(Malformed));
         assert_eq!(read_back(&[SET, 0]), Err(Malformed));
         assert_eq!(read_back(&[SET, 0x81, 255, 255, 255, 255, 255, 255, 255, 255]), Err(Malformed));
+    }
+
+    #[test]
+    fn lists_survive_and_no_change_of_a_byte_makes_them_panic() {
+        let mut elements = Elements::default();
+        for number in 0..40_u8 {
+            elements.push(&vec![number + b'0'; usize::from(number) * 30]).expect("short");
+        }
+        let mut bytes = Vec::new();
+        write_list(elements.iter(), &mut bytes);
+        assert_eq!(read_back(&bytes), Ok(Value::List(elements)));
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 0x55;
+            let _ = read_back(&damaged);
+            assert!(read_back(&bytes[..at]).is_err());
+        }
+        let huge = [LIST, 0x80, 255, 255, 255, 255];
+        for empty in [&[LIST, 0][..], &[LIST_OF_ZIPLISTS, 0], &[LIST_OF_LISTPACKS, 0], &huge] {
+            assert_eq!(read_back(empty), Err(Malformed));
+        }
+        let Ok(Value::List(found)) = read_back(&[LIST, 2, 1, b'a', 1, b'b']) else { panic!("a list") };
+        assert_eq!(found.iter().collect::<Vec<_>>(), [b"a", b"b"]);
     }
 
     #[test]

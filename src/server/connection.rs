@@ -14,7 +14,7 @@
 
 use super::buffers;
 use super::confirmation::{HeldReply, Release};
-use super::dispatch::{Turn, Verdict, dispatch};
+use super::dispatch::{Turn, Verdict, away_from_here, dispatch};
 use super::forward::{Collected, Errand, Return, forget_watches};
 use super::split::Merge;
 use super::stream::Stream;
@@ -32,7 +32,7 @@ use crate::session::handover::LinkStream;
 use crate::session::service::Service;
 use crate::session::session::{Closing, Replies, Session};
 use crate::session::waiting::Ticket;
-use crate::store::{Flushed, Refusal};
+use crate::store::{Flushed, Key, Refusal};
 use bytes::{Buf, BytesMut};
 use std::future::{Future, poll_fn};
 use std::io;
@@ -713,8 +713,7 @@ impl<S: Stream> Connection<S> {
                     self.time_is_up(with_error.then_some(error));
                 }
                 Letter::RoleChanged if self.session.client.is_waiting() && self.errand.is_none() => {
-                    self.time_is_up(Some(Reply::Error(ROLE_CHANGED)));
-                    self.session.close_after_reply();
+                    self.role_changed();
                 }
                 Letter::RoleChanged | Letter::Mark | Letter::Nudge => {}
             }
@@ -783,6 +782,42 @@ impl<S: Stream> Connection<S> {
         self.service.waiting.remove(&ticket);
         self.end_wait();
         self.reply_late(reply.as_ref().unwrap_or(&ticket.on_timeout));
+    }
+
+    /// Ends a wait for what this node is the primary of no more. Where commands are forwarded it goes on at the new primary, and whoever
+    /// waits keeps his place.
+    fn role_changed(&mut self) {
+        if self.service.forwarding.get().is_none() || self.ticket.is_none() {
+            if self.service.replication.is_replica() {
+                self.time_is_up(Some(Reply::Error(ROLE_CHANGED)));
+                self.session.close_after_reply();
+            }
+            return;
+        }
+        let Some(ticket) = self.ticket.clone().filter(|ticket| self.has_lost(ticket)) else { return };
+        if !ticket.claim() {
+            self.session.client.send(Letter::RoleChanged); // it is being served at this moment, or at least tried
+            return;
+        }
+        self.ticket = None;
+        self.service.waiting.remove(&ticket);
+        self.end_wait();
+        let service = Arc::clone(&self.service);
+        let settings = service.settings();
+        let turn = Turn { service: &service, settings: &settings, now_ms: clock::unix_ms() };
+        if let Some(away) = away_from_here(turn, &mut self.session, ticket.words.args(), ticket.waited_ms()) {
+            self.collect(away);
+            self.send_collected();
+        }
+    }
+
+    /// Whether this node is no longer the primary of what a ticket waits for.
+    fn has_lost(&self, ticket: &Ticket) -> bool {
+        let assignment = self.service.replication.assignment();
+        ticket.keys.iter().any(|(database, name)| {
+            let partition = self.service.store.partition_of(Key::new(*database, name).slot);
+            !assignment.parts[usize::from(partition.0)].is_primary()
+        })
     }
 
     fn reply_late(&mut self, reply: &Reply) {

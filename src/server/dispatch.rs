@@ -175,6 +175,15 @@ fn send_away(turn: Turn, session: &mut Session, call: &Call, route: Route, needs
     Verdict::Away(Box::new(route::away(turn, session, call, route, needs)))
 }
 
+/// A command that waited here for so long, and is now to wait wherever the primary of its keys is. None if it is no command any more.
+pub(super) fn away_from_here(turn: Turn, session: &mut Session, words: Args, waited_ms: u64) -> Option<Away> {
+    let call = find(words).ok()?;
+    let needs = route::needs(turn, session, &call);
+    let mut away = route::away(turn, session, &call, Route::Nobody, needs);
+    away.unit.waited_ms = waited_ms;
+    Some(away)
+}
+
 /// The verdict on a command that is for several nodes.
 #[cold]
 fn send_apart(turn: Turn, session: &mut Session, call: &Call) -> Verdict {
@@ -518,6 +527,7 @@ fn run(turn: Turn, session: &mut Session, call: &Call) -> Answer {
         now: turn.now_ms,
         settings: turn.settings,
         service: turn.service,
+        ready: None,
     };
     if matches!(call.entry.command.handler, Handler::Session(_)) {
         session.publish();

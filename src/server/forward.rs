@@ -267,6 +267,7 @@ impl<S: Stream> Connection<S> {
             now: turn.now_ms,
             settings: turn.settings,
             service: turn.service,
+            ready: None,
         };
         let mut lens = lens.iter();
         let item = || {
@@ -527,10 +528,11 @@ impl Run {
         let mut is_on = false;
         for (away, answer) in self.left.iter_mut().zip(answers) {
             match &answer.outcome {
-                Outcome::NotHere => {}
-                Outcome::Late => {
+                // It has not run: nobody need remember it from before.
+                Outcome::NotHere | Outcome::Late => {
                     away.unit.waited_ms += self.asked_at.elapsed().as_millis() as u64;
-                    is_on = true;
+                    away.sent_us = 0;
+                    is_on |= answer.outcome == Outcome::Late;
                 }
                 Outcome::Unknown(reason) => {
                     tracing::debug!(%reason, "the outcome of a command is unknown");

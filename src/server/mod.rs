@@ -1,5 +1,7 @@
 //! Sockets: connections come in here, their commands are dispatched, their replies leave.
 
+#[cfg(test)]
+mod blocking_tests;
 pub mod buffers;
 pub mod cluster;
 mod confirmation;

@@ -259,6 +259,7 @@ impl Connection<Nobody> {
         session.last_write = 0;
         session.write_concern = None;
         session.answering = None;
+        session.waited_ms = unit.waited_ms;
         session.only = limit(&unit.only);
         if unit.only.iter().any(|id| *id >= self.service.store.partition_count()) {
             return Err(Answer::without_reply(Outcome::NotHere));

@@ -137,7 +137,7 @@ pub enum Letter {
         /// What must be on enough nodes before the reply leaves.
         holds: Holds,
     },
-    /// The server follows another one now: whoever waits in a blocking command waits in vain.
+    /// This node is the primary of less than before: whoever waits here in a blocking command may wait in vain.
     RoleChanged,
     /// Look up: there is an order to close.
     Nudge,

@@ -55,7 +55,12 @@ impl Service {
         self.replication.assign(assignment.clone());
         self.begin_epochs(&before, &assignment);
         self.set_parts(&assignment, true);
-        if !was_replica && self.replication.is_replica() {
+        let gives_up = before
+            .parts
+            .iter()
+            .zip(&assignment.parts)
+            .any(|(had, has)| had.is_primary() && !has.is_primary());
+        if gives_up || (!was_replica && self.replication.is_replica()) {
             self.clients.list().iter().for_each(|client| {
                 client.send(Letter::RoleChanged);
             });

@@ -116,6 +116,8 @@ pub struct Session {
     pub reads_copies: bool,
     /// It has asked where slots are (CLUSTER SLOTS and its kin), so it is served as by a node of Redis Cluster.
     pub knows_slots: bool,
+    /// For how long the command that runs has waited for data at other nodes already, in milliseconds.
+    pub waited_ms: u64,
     /// What the clock said when the last command ended, or the turn began.
     pub clock: u64,
     is_changed: bool,
@@ -159,6 +161,7 @@ impl Session {
             only: None,
             reads_copies: false,
             knows_slots: false,
+            waited_ms: 0,
             clock: 0,
             is_changed: true,
         }

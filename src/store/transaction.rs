@@ -318,6 +318,12 @@ impl<'s> View<'s> {
         self.partition(key.slot).is_primary
     }
 
+    /// Whether the partition of `name` is among those locked.
+    pub fn holds(&self, name: &[u8]) -> bool {
+        let id = self.store.partition_of(crc16::slot(name));
+        self.guards.binary_search_by_key(&id, |guard| guard.id).is_ok()
+    }
+
     /// Number of databases.
     pub fn database_count(&self) -> u16 {
         self.guards[0].databases.len() as u16
@@ -702,14 +708,18 @@ impl<'s> Transaction<'s> {
     /// Commits: one journal record, then every operation applied. Returns the journal position behind the record, which
     /// must be flushed before the outcome is told to anybody; 0 if nothing was changed.
     #[inline]
-    pub fn commit(self) -> u64 {
+    pub fn commit(mut self) -> u64 {
         self.commit_guarded(WriteConcern::Local, |_, _| ())
     }
 
     /// The same for changes that are to be on as many nodes as `concern` asks for before anybody is told of them. `changed` gets
-    /// each changed partition and the position, while the locks are held.
+    /// each changed partition and the position. The locks are held on: what follows in the transaction is another one, right behind.
     #[inline]
-    pub fn commit_guarded(mut self, concern: WriteConcern, mut changed: impl FnMut(PartitionId, u64)) -> u64 {
+    pub fn commit_guarded(
+        &mut self,
+        concern: WriteConcern,
+        mut changed: impl FnMut(PartitionId, u64),
+    ) -> u64 {
         let store = self.view.store;
         let clock = self.view.access;
         let access = clock.fresh();
@@ -747,7 +757,34 @@ impl<'s> Transaction<'s> {
             partition.staged = staged;
             store.note_bytes(partition);
         }
+        self.accesses.clear();
+        self.quiet.clear();
+        self.expired = 0;
         position
+    }
+
+    /// Visits what has come into being since `start`: keys that were put, and databases (without a name) that have other keys now.
+    pub fn visit_new(&self, start: Option<&Savepoint>, visit: &mut dyn FnMut(u16, Option<&[u8]>)) {
+        for (index, guard) in self.view.guards.iter().enumerate() {
+            let from = start.and_then(|start| start.0.get(index)).copied().unwrap_or(0);
+            for staged in guard.staged.get(from..).unwrap_or_default() {
+                match &staged.operation {
+                    Operation::Key(row) if !row::is_deletion(row) => {
+                        let (id, _, _) = row::position_of(row.key());
+                        let numbers = 0..guard.databases.len() as u16;
+                        let number = numbers.into_iter().find(|number| guard.resolve(*number).1 == id);
+                        number.into_iter().for_each(|number| visit(number, Some(row::name_of(row))));
+                    }
+                    Operation::Database { number, .. } => visit(*number, None),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Whether this node is primary of all locked partitions.
+    pub fn is_primary(&self) -> bool {
+        self.view.guards.iter().all(|guard| guard.is_primary)
     }
 }
 

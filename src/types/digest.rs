@@ -5,7 +5,7 @@
 //! with exclusive or), over SHA-256 cut to twenty bytes instead of SHA-1: digests are compared with each other, never with
 //! Redis's. Types without a reader here are digested by their rows: for them the encoding shows.
 
-use super::{hash, set, string, zset};
+use super::{hash, list, set, string, zset};
 use crate::base::number;
 use crate::store::{Entry, Interrupt, Key, Kind, View};
 use sha2::{Digest as _, Sha256};
@@ -67,6 +67,10 @@ fn add_value(view: &mut View, key: &Key, entry: &Entry, digest: &mut Digest) -> 
         Kind::Set => set::visit(view, key, entry, &mut |member| {
             digest.add(&Digest::of_parts(&[member]).0);
         })?,
+        Kind::List => {
+            let len = list::len(entry)?;
+            list::visit(view, key, entry, 0..len, &mut |element| digest.mix(&element))?;
+        }
         _ => add_rows(view, key, entry, digest)?,
     }
     if entry.expire_at().is_some() {

@@ -3,7 +3,7 @@
 //! Within a partition a value moves in constant time, because only its key row names the collection's rows. To another
 //! partition, and for a copy, those rows are written again one by one: O(n) in rows, all staged in one transaction.
 
-use super::{hash, set, string, zset};
+use super::{hash, list, set, string, zset};
 use crate::store::{Entry, Interrupt, Items, Key, Kind, NewValue, Transaction};
 use std::ops::ControlFlow;
 
@@ -21,7 +21,8 @@ pub fn encoding_name(entry: &Entry) -> &'static str {
         Kind::Hash => hash::encoding_name(entry),
         Kind::SortedSet => zset::encoding_name(entry),
         Kind::Set => set::encoding_name(entry),
-        Kind::List | Kind::Stream => "unknown", // none of them exist yet
+        Kind::List => list::encoding_name(entry),
+        Kind::Stream => "unknown", // none of them exist yet
     }
 }
 

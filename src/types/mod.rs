@@ -10,6 +10,7 @@ pub mod geo;
 pub mod hash;
 pub mod hyperloglog;
 pub mod lcs;
+pub mod list;
 pub mod set;
 pub mod string;
 pub mod zset;

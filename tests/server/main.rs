@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod blocking;
 mod clients;
 mod configuration;
 mod connections;

@@ -170,6 +170,11 @@ fn held(state: &State) -> String {
             let more = if members.len() > FIELDS_SHOWN_MAX { ", …" } else { "" };
             format!("set of {} members: {}{more}", members.len(), few.join(", "))
         }
+        Ok(Value::List(elements)) => {
+            let few: Vec<_> = elements.iter().take(FIELDS_SHOWN_MAX).map(beginning).collect();
+            let more = if elements.len() > FIELDS_SHOWN_MAX { ", …" } else { "" };
+            format!("list of {} elements: {}{more}", elements.len(), few.join(", "))
+        }
         Err(_) => "of a type that is not known".to_owned(),
     };
     match held.expire_at_ms {
