@@ -418,6 +418,7 @@ fn changes_with_a_concern_mark_their_partitions_until_these_are_given_up() {
     let mut changed = Vec::new();
     let position =
         transaction.commit_guarded(WriteConcern::Majority, |id, position| changed.push((id, position)));
+    drop(transaction); // its locks are held on after a commit
     assert_eq!(changed, [(at, position)]);
     let guarded = || store.view(&both, NOW).guarded().collect::<Vec<_>>();
     assert_eq!(guarded(), [(at, [0, position, 0])]);

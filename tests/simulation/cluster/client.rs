@@ -156,6 +156,7 @@ fn carry_out(machine: &Machine, process: &Process, key: &str, id: PartitionId, r
             holds.note_write(partition, concern, position, &process.replication);
         }
     });
+    drop(transaction); // its locks are held on after a commit
     let point = store.point(id);
     let write = (place(point) != place(before)).then(|| {
         let node = machine.number;
