@@ -155,7 +155,11 @@ fn run(
                 transaction.admit(command.spec.flags.has(flag::DENYOOM))?;
                 let mut ready = Ready::new();
                 serve::note_ready(request.service, &transaction, None, &mut ready);
-                if let Some(missing) = serve::missing(request.service, &transaction, &ready) {
+                // A part of a command has just these partitions: it would change what other parts are to.
+                let is_whole = session.only.is_none();
+                if let Some(missing) = serve::missing(request.service, &transaction, &ready)
+                    && is_whole
+                {
                     return Ok(Err(missing));
                 }
                 note_expired(request.service, transaction.expired());

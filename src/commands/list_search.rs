@@ -109,7 +109,8 @@ impl Search {
                     return Err(RANK_ZERO);
                 }
                 search.from = if rank < 0 { Side::Right } else { Side::Left };
-                search.skip = rank.unsigned_abs() - 1;
+                // The least number of all has no opposite, and passes by none in Redis.
+                search.skip = rank.checked_neg().map_or(0, |_| rank.unsigned_abs() - 1);
             } else if has_value && words.eat("COUNT") {
                 search.count = Some(positive(words.word()?, NEGATIVE_COUNT)?);
             } else if has_value && words.eat("MAXLEN") {

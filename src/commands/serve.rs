@@ -67,8 +67,13 @@ pub fn note_ready(
 
 #[cold]
 fn note_awaited(service: &Service, transaction: &Transaction, start: Option<&Savepoint>, ready: &mut Ready) {
+    let mut databases = SmallVec::<[u16; 2]>::new(); // each partition tells of them
     transaction.visit_new(start, &mut |database, name| match name {
-        None => ready.extend(service.waiting.keys_of(database)),
+        None if databases.contains(&database) => {}
+        None => {
+            databases.push(database);
+            ready.extend(service.waiting.keys_of(database));
+        }
         Some(name) => {
             let key = (database, name.into());
             if !ready.contains(&key) && service.waiting.is_awaited(&key) {

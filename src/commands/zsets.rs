@@ -282,6 +282,10 @@ fn zadd(request: &Request, transaction: &mut Transaction) -> Outcome {
 }
 
 fn zincrby(request: &Request, transaction: &mut Transaction) -> Outcome {
+    const OPTIONS: [&str; 6] = ["NX", "XX", "GT", "LT", "CH", "INCR"];
+    if OPTIONS.iter().any(|option| request.args.at(2).eq_ignore_ascii_case(option.as_bytes())) {
+        return Err(error::SYNTAX.into()); // Redis reads ZADD's options here, too, and then misses the member
+    }
     let adding = Adding { adds: true, ..Adding::default() };
     add(request, transaction, adding, &[(request.args.double(2)?, request.args.at(3))])
 }

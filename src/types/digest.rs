@@ -71,7 +71,7 @@ fn add_value(view: &mut View, key: &Key, entry: &Entry, digest: &mut Digest) -> 
             let len = list::len(entry)?;
             list::visit(view, key, entry, 0..len, &mut |element| digest.mix(&element))?;
         }
-        _ => add_rows(view, key, entry, digest)?,
+        Kind::Stream => add_rows(view, key, entry, digest)?,
     }
     if entry.expire_at().is_some() {
         digest.add(b"expires");

@@ -139,9 +139,14 @@ impl Large {
         self.ends[0].count + self.tree.len() + self.ends[1].count
     }
 
+    /// Whether there is no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Writes what changed, and the key row; removes the key if there is no element left.
     pub fn put(mut self, transaction: &mut Transaction, key: &Key) -> Result<(), Interrupt> {
-        if self.len() == 0 {
+        if self.is_empty() {
             return transaction.remove(key);
         }
         self.tree.flush(transaction, key)?;
