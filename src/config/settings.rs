@@ -430,6 +430,12 @@ impl Settings {
         self.write_concern != WriteConcern::Local || !self.write_concern_databases.is_empty()
     }
 
+    /// The strongest write concern of a connection that chose none itself.
+    pub fn strongest_concern(&self) -> WriteConcern {
+        let databases = self.write_concern_databases.iter().map(|(_, concern)| *concern);
+        databases.fold(self.write_concern, Ord::max)
+    }
+
     /// The write concern of a connection that has `database` selected and chose none itself.
     #[inline]
     pub fn write_concern_of(&self, database: u16) -> WriteConcern {

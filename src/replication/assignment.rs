@@ -1,6 +1,7 @@
 //! `Assignment`: which part this node plays for each partition. Given from outside, as a plain value: by `replicaof` and
 //! REPLICAOF, or by whoever decides for several nodes.
 
+use crate::base::concern::WriteConcern;
 use crate::base::ids::Epoch;
 use std::collections::BTreeSet;
 
@@ -30,6 +31,31 @@ impl Part {
     /// Whether it answers and takes changes.
     pub fn is_primary(&self) -> bool {
         matches!(self, Part::Primary { .. })
+    }
+
+    /// What the history that a node has, which is about to be primary in `next` and whose own history has reached the epoch `own`,
+    /// must be on before anybody is told of it. `self` is what it was before, `concern` what writes are acknowledged with.
+    ///
+    /// The end of that history may be on this node alone, as what it had committed as a primary before it was started again: if
+    /// another one without it took over, a reader would have seen what never was. What this node has from another primary,
+    /// that one has, too.
+    pub fn concern_of_inherited(
+        &self,
+        next: Option<Epoch>,
+        own: Epoch,
+        copies: u16,
+        concern: WriteConcern,
+    ) -> WriteConcern {
+        let concern = concern.min(WriteConcern::Majority); // what a majority has is not lost
+        let others = match self {
+            // What of it is not confirmed yet is known.
+            Part::Primary { .. } => return WriteConcern::Local,
+            // Where an operator decides nobody else takes over by himself.
+            _ if next.is_none() => return WriteConcern::Local,
+            Part::Replica { epoch, .. } => u16::from(*epoch == Some(own)),
+            Part::Elsewhere => 0,
+        };
+        if concern.replicas(copies) > others { concern } else { WriteConcern::Local }
     }
 }
 
@@ -79,5 +105,39 @@ impl Assignment {
             Part::Replica { host, port, .. } => Some((&**host, *port)),
             _ => None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_this_node_may_have_is_shown_to_nobody() {
+        use WriteConcern::{All, Local, Majority, One};
+        let replica = |epoch| Part::Replica { host: "a".to_owned(), port: 1, epoch: Some(Epoch(epoch)) };
+        let of = |before: &Part, copies, concern| {
+            before.concern_of_inherited(Some(Epoch(5)), Epoch(4), copies, concern)
+        };
+        for copies in 2..6 {
+            assert_eq!(
+                [Local, One, Majority, All].map(|concern| of(&Part::Elsewhere, copies, concern)),
+                [Local, One, Majority, Majority]
+            );
+            assert_eq!(
+                of(&replica(3), copies, Majority),
+                Majority,
+                "whether its primary has all of it is not known"
+            );
+            assert_eq!(of(&Part::Primary { epoch: Some(Epoch(4)) }, copies, Majority), Local);
+        }
+        // With its primary it is on two nodes.
+        assert_eq!(
+            [2, 3, 4, 5].map(|copies| of(&replica(4), copies, Majority)),
+            [Local, Local, Majority, Majority]
+        );
+        assert_eq!(of(&replica(4), 5, One), Local);
+        assert_eq!(of(&Part::Elsewhere, 1, Majority), Local, "there is no other copy");
+        assert_eq!(Part::Elsewhere.concern_of_inherited(None, Epoch(4), 3, Majority), Local);
     }
 }

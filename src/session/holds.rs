@@ -158,6 +158,7 @@ impl Holds {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::ids::Epoch;
     use crate::replication::assignment::Assignment;
     use crate::replication::progress::Follower;
     use crate::store::{PartitionSet, Store};
@@ -201,6 +202,26 @@ mod tests {
         assert_eq!(holds.standing(&replication), Standing::Confirmed);
         replication.assign(Assignment::elsewhere(1, 2));
         assert_eq!(holds.standing(&replication), Standing::Lost, "whatever it may");
+    }
+
+    #[test]
+    fn what_a_new_primary_has_inherited_is_held_until_others_have_it() {
+        let replication = Replication::new(Assignment::primary(1, 3));
+        let store = Store::in_memory(1, 1);
+        let seen = || {
+            let mut holds = Holds::default();
+            holds.note_view(&store.view(&PartitionSet::All, 0), &replication);
+            holds.standing(&replication)
+        };
+        assert_eq!(seen(), Standing::Confirmed);
+        store.set_primary(P, false);
+        let position = store.begin_epoch(P, Epoch(5), WriteConcern::Majority, 0).expect("is newer");
+        store.set_primary(P, true);
+        assert_eq!(seen(), Standing::Pending, "a record may be on this node alone");
+        follow(&replication, position - 1);
+        assert_eq!(seen(), Standing::Pending);
+        follow(&replication, position);
+        assert_eq!(seen(), Standing::Confirmed);
     }
 
     #[test]

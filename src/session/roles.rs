@@ -71,16 +71,18 @@ impl Service {
     /// nothing of the old primary's fits.
     fn begin_epochs(&self, before: &Assignment, assignment: &Assignment) {
         let mut position = 0;
+        let concern = self.settings().strongest_concern();
         for (id, (before, part)) in before.parts.iter().zip(&assignment.parts).enumerate() {
             let Part::Primary { epoch } = part else { continue };
             let id = PartitionId(id as u16);
             let own = self.store.point(id).epoch;
+            let inherited = before.concern_of_inherited(*epoch, own, assignment.copies, concern);
             let epoch = match epoch {
                 Some(epoch) if *epoch > own => *epoch,
                 None if !before.is_primary() => Epoch(own.0 + 1),
                 Some(_) | None => continue,
             };
-            match self.store.begin_epoch(id, epoch, unix_ms()) {
+            match self.store.begin_epoch(id, epoch, inherited, unix_ms()) {
                 Ok(begun) => position = begun.max(position),
                 // It is an order, and the chains of records tell histories apart without it.
                 Err(error) => tracing::error!("partition {id}: epoch {} could not begin: {error:?}", epoch.0),

@@ -3,6 +3,7 @@
 use super::journal::{self, CursorError, JournalError, Place, Section, SectionHead};
 use super::partition::Partition;
 use super::{Interrupt, PartitionSet, Refusal, Store, journal::Cursor};
+use crate::base::concern::WriteConcern;
 use crate::base::ids::{Epoch, Lsn, PartitionId, Point};
 use parking_lot::MutexGuard;
 use std::sync::atomic::Ordering;
@@ -133,11 +134,18 @@ impl Store {
 
     /// Begins an epoch of a partition for which this node becomes the primary: with a record that changes nothing, so that the
     /// history itself says where it begins, a crash forgets it no sooner than what follows it, and no record of an older epoch is
-    /// applied any more. Returns the position up to which the journal must be flushed before anything is acknowledged.
+    /// applied any more. Returns the position up to which the journal must be flushed before anything is acknowledged. All that is
+    /// there by then must be on as many nodes as `inherited` asks for before anybody is told of it.
     ///
     /// # Errors
     /// The partition has seen this epoch or a newer one; or the disk has no room.
-    pub fn begin_epoch(&self, id: PartitionId, epoch: Epoch, time_ms: i64) -> Result<u64, ApplyError> {
+    pub fn begin_epoch(
+        &self,
+        id: PartitionId,
+        epoch: Epoch,
+        inherited: WriteConcern,
+        time_ms: i64,
+    ) -> Result<u64, ApplyError> {
         loop {
             match self.admit(RECORD_BYTES, false) {
                 Ok(()) => {}
@@ -146,12 +154,18 @@ impl Store {
             }
             let mut guard = self.lock_settled(id);
             if self.admit(RECORD_BYTES, false).is_ok() {
-                return self.begin_locked(&mut guard, epoch, time_ms);
+                return self.begin_locked(&mut guard, epoch, inherited, time_ms);
             }
         }
     }
 
-    fn begin_locked(&self, guard: &mut Partition, epoch: Epoch, time_ms: i64) -> Result<u64, ApplyError> {
+    fn begin_locked(
+        &self,
+        guard: &mut Partition,
+        epoch: Epoch,
+        inherited: WriteConcern,
+        time_ms: i64,
+    ) -> Result<u64, ApplyError> {
         let before = guard.point();
         if epoch <= before.epoch {
             return Err(ApplyError::OtherHistory(guard.id, before));
@@ -173,6 +187,9 @@ impl Store {
         // Whether what was not confirmed yet ever will be was for another primary's history to say.
         if !guard.is_primary {
             guard.guarded = [0; 3];
+        }
+        if let Some(index) = inherited.held_index() {
+            guard.guarded[index] = position;
         }
         Ok(position)
     }
@@ -355,8 +372,12 @@ mod tests {
         set(&old, &[b"key"], b"1");
         let id = old.partition_of(Key::new(0, b"key").slot);
         records(&old, 0).iter().for_each(|payload| _ = new.apply(payload).expect("continues"));
-        new.flush(new.begin_epoch(id, Epoch(2), NOW).expect("is newer")).expect("writes");
-        assert!(matches!(new.begin_epoch(id, Epoch(2), NOW), Err(ApplyError::OtherHistory(..))));
+        new.flush(new.begin_epoch(id, Epoch(2), WriteConcern::Local, NOW).expect("is newer"))
+            .expect("writes");
+        assert!(matches!(
+            new.begin_epoch(id, Epoch(2), WriteConcern::Local, NOW),
+            Err(ApplyError::OtherHistory(..))
+        ));
         let began = new.point(id);
         assert_eq!((began.epoch, began.lsn), (Epoch(2), Lsn(2)));
         set(&old, &[b"key"], b"late");

@@ -10,6 +10,7 @@ use crate::node::{Machine, Process, Shared, host};
 use crate::plant::Plant;
 use crate::scenario::Scenario;
 use crate::witness::Event;
+use larder::base::concern::WriteConcern;
 use larder::base::ids::{Epoch, PartitionId};
 use larder::replication::assignment::{Assignment, Part};
 use larder::replication::storage::Storage;
@@ -175,7 +176,8 @@ impl Control {
             }
             let (shared, node, data) = (&machine.shared, machine.number, &process.data);
             let before = data.point(id);
-            let position = data.store.begin_epoch(id, role.epoch, shared.witness.wall_clock_ms());
+            let now_ms = shared.witness.wall_clock_ms();
+            let position = data.store.begin_epoch(id, role.epoch, WriteConcern::Local, now_ms);
             let position = position.expect("epochs only grow");
             let point = data.point(id);
             assert_ne!(place(point), place(before));

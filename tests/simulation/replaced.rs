@@ -4,6 +4,7 @@ use crate::data::{Data, DataSettings};
 use crate::disk::Disk;
 use crate::plant::Plant;
 use crate::witness::Witness;
+use larder::base::concern::WriteConcern;
 use larder::base::ids::{Epoch, Lsn, PartitionId, Point};
 use larder::replication::assignment::Assignment;
 use larder::replication::snapshots::Snapshots;
@@ -33,7 +34,9 @@ fn data() -> Arc<Data> {
 
 /// Each epoch that begins is a transaction.
 fn begin_epochs(store: &Store, epochs: std::ops::Range<u64>) {
-    epochs.for_each(|epoch| _ = store.begin_epoch(PARTITION, Epoch(epoch), 0).expect("begins"));
+    epochs.for_each(|epoch| {
+        _ = store.begin_epoch(PARTITION, Epoch(epoch), WriteConcern::Local, 0).expect("begins")
+    });
 }
 
 /// Another history takes the place of what is there, longer than it.

@@ -102,15 +102,17 @@ impl SimHost {
         parts::assignment(map, self.holder(), &given_up, reach, named)
     }
 
-    fn begin_epochs(&self, assignment: &Assignment) {
+    fn begin_epochs(&self, was: &Assignment, assignment: &Assignment) {
         let (node, witness) = (self.machine.number, &self.machine.shared.witness);
-        for (id, part) in (0..).map(PartitionId).zip(&assignment.parts) {
+        let concern = self.machine.scenario.concern;
+        for (id, (was, part)) in (0..).map(PartitionId).zip(was.parts.iter().zip(&assignment.parts)) {
             let Part::Primary { epoch: Some(epoch) } = part else { continue };
             let before = self.data.point(id);
             if *epoch <= before.epoch {
                 continue;
             }
-            let position = self.data.store.begin_epoch(id, *epoch, witness.wall_clock_ms());
+            let inherited = was.concern_of_inherited(Some(*epoch), before.epoch, assignment.copies, concern);
+            let position = self.data.store.begin_epoch(id, *epoch, inherited, witness.wall_clock_ms());
             let position = position.expect("there is room");
             let point = self.data.point(id);
             assert_ne!(place(point), place(before));
@@ -188,7 +190,7 @@ impl Host for SimHost {
         // It waits for locks and for the disk.
         self.work().await;
         self.replication.assign(assignment.clone());
-        self.begin_epochs(&assignment);
+        self.begin_epochs(&before, &assignment);
         if counts_others {
             self.data.write_out().expect("it can be written");
             *self.counted_from.lock() = *self.data.written().borrow();
@@ -228,9 +230,9 @@ impl Host for SimHost {
 
     fn take_back(&self, partitions: &[PartitionId]) {
         self.given_up.lock().retain(|id| !partitions.contains(id));
-        let assignment = self.assignment(&self.map());
+        let (before, assignment) = (self.replication.assignment(), self.assignment(&self.map()));
         self.replication.assign(assignment.clone());
-        self.begin_epochs(&assignment);
+        self.begin_epochs(&before, &assignment);
     }
 
     fn may_answer_again(&self) {
