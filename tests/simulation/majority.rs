@@ -4,15 +4,15 @@
 use crate::history::{Place, place};
 use crate::witness::{Event, Invariant, Known};
 use larder::base::concern::WriteConcern;
-use larder::base::ids::{PartitionId, Point};
+use larder::base::ids::{Epoch, PartitionId, Point};
 use std::collections::BTreeMap;
 
 /// See the module.
 pub struct Majority {
     /// Whether promotions are such that acknowledged writes survive them.
     pub survives: bool,
-    /// The last write acknowledged by a majority.
-    acknowledged: BTreeMap<PartitionId, Place>,
+    /// The last write of each epoch that a majority acknowledged.
+    acknowledged: BTreeMap<(PartitionId, Epoch), Place>,
     /// Where partitions stood when the power took some of it: it was there when it was told.
     with_power: Vec<(usize, PartitionId, Place)>,
 }
@@ -23,14 +23,17 @@ impl Majority {
         Majority { survives, acknowledged: BTreeMap::new(), with_power: Vec::new() }
     }
 
+    /// Whether a node has what was acknowledged before this epoch. (A node may learn late that it was promoted, when another is already
+    /// in a later epoch: then it answers nobody.)
     fn check_survival(
         &self,
         known: &Known,
         node: usize,
-        partition: PartitionId,
+        (partition, before): (PartitionId, Epoch),
         point: Point,
     ) -> Result<(), String> {
-        let Some(last) = self.acknowledged.get(&partition) else { return Ok(()) };
+        let earlier = self.acknowledged.range((partition, Epoch(0))..(partition, before));
+        let Some((_, last)) = earlier.last() else { return Ok(()) };
         if self.survives && !known.history.leads(partition, *last, place(point)) {
             return Err(format!(
                 "node {node} is at {point:?} in partition {partition} and lacks {last:?}, which a majority had acknowledged"
@@ -59,7 +62,7 @@ impl Invariant for Majority {
                     ));
                 }
                 if *concern >= WriteConcern::Majority {
-                    let last = self.acknowledged.entry(*partition).or_insert(place(*point));
+                    let last = self.acknowledged.entry((*partition, point.epoch)).or_insert(place(*point));
                     if last.0 < point.lsn {
                         *last = place(*point);
                     }
@@ -70,7 +73,7 @@ impl Invariant for Majority {
                 self.with_power.extend(points.map(|(id, point)| (*node, id, place(*point))));
             }
             Event::Promoted { node, partition, point } => {
-                self.check_survival(known, *node, *partition, *point)?;
+                self.check_survival(known, *node, (*partition, point.epoch), *point)?;
             }
             _ => {}
         }
@@ -80,7 +83,7 @@ impl Invariant for Majority {
     fn finish(&mut self, known: &Known) -> Result<(), String> {
         for (node, points) in known.points.iter().enumerate() {
             for (partition, point) in (0..).map(PartitionId).zip(points) {
-                self.check_survival(known, node, partition, *point)?;
+                self.check_survival(known, node, (partition, Epoch(u64::MAX)), *point)?;
             }
         }
         Ok(())
