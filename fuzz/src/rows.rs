@@ -13,7 +13,7 @@ use larder::store::row::{decode_value, encode_head};
 use larder::store::{Entry, Items, Key, Kind, NewValue, PartitionSet};
 
 /// What looks at the key `k` and what changes it, each after all before.
-const COMMANDS: [&str; 124] = [
+const COMMANDS: [&str; 128] = [
     "TYPE k",
     "OBJECT ENCODING k",
     "DEBUG OBJECT k",
@@ -71,7 +71,7 @@ const COMMANDS: [&str; 124] = [
     "LINDEX k -2",
     "LPOS k a COUNT 0",
     "LPOS k a RANK -1",
-    "SORT k ALPHA",
+    "SORT k BY nosort GET # STORE other",
     "COPY k copy REPLACE",
     "LSET k 1 x",
     "LINSERT k AFTER a b",
@@ -80,6 +80,8 @@ const COMMANDS: [&str; 124] = [
     "LPUSH k c",
     "LMOVE k k LEFT RIGHT",
     "RPOP k 2",
+    "BLMOVE k other LEFT LEFT 0",
+    "BLPOP k 0",
     "LTRIM k 1 -2",
     "LPOP k",
     "BITOP NOT other k",
@@ -111,6 +113,8 @@ const COMMANDS: [&str; 124] = [
     "ZREM k g",
     "ZREMRANGEBYRANK k 2 5",
     "ZPOPMAX k 2",
+    "BZMPOP 0 1 k MIN COUNT 2",
+    "BZPOPMIN k 0",
     "ZDIFFSTORE other 2 k x",
     "ZRANGESTORE other k 0 -1",
     "SADD k f 7 8",

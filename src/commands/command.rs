@@ -1,5 +1,6 @@
 //! What a command is: its declaration, its handler, and what a handler gets and gives.
 
+use crate::base::number;
 use crate::protocol::args::Args;
 use crate::protocol::error::{self, ErrorReply};
 use crate::protocol::reply::Reply;
@@ -10,6 +11,7 @@ use crate::session::service::Service;
 use crate::session::session::Session;
 use crate::store::{Interrupt, Key, Kind, Transaction, View};
 use crate::types;
+use std::ops::Range;
 
 /// What a handler gets besides the data or the session.
 #[derive(Clone, Copy)]
@@ -85,6 +87,33 @@ pub struct Wait {
     pub at_once: Reply,
     /// The words to run then, if they are not the same (`XREAD … $`); `keys` are indices of these.
     pub words: Option<Queued>,
+}
+
+impl Wait {
+    /// A wait for any of the keys among these words, for a command that has no more to say when it is over.
+    pub fn for_any(kind: Kind, keys: Range<usize>, timeout_ms: Option<u64>) -> Wait {
+        Wait {
+            kind,
+            keys: keys.collect(),
+            target: None,
+            timeout_ms,
+            on_timeout: Reply::NullArray,
+            at_once: Reply::NullArray,
+            words: None,
+        }
+    }
+
+    /// How long a word, which is in seconds, says that a command may wait at most, in milliseconds; none is for ever.
+    pub fn timeout_ms(word: &[u8]) -> Result<Option<u64>, ErrorReply> {
+        const NOT_A_FLOAT: ErrorReply = ErrorReply::fixed("ERR timeout is not a float or out of range");
+        let seconds = number::parse_f64(word).filter(|seconds| !seconds.is_nan()).ok_or(NOT_A_FLOAT)?;
+        let ms = (seconds * 1000.0).ceil();
+        // What is beyond the range of an integer is negative in Redis 7.0, and so it is refused.
+        if ms < 0.0 || ms >= i64::MAX as f64 {
+            return Err(ErrorReply::fixed("ERR timeout is negative"));
+        }
+        Ok(Some(ms as u64).filter(|ms| *ms > 0))
+    }
 }
 
 impl From<Wait> for Failure {
@@ -266,5 +295,24 @@ impl Command {
     pub const fn subcommands(mut self, subcommands: &'static [Command]) -> Command {
         self.subcommands = subcommands;
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_read_as_redis_reads_them() {
+        let ms = |word: &str| Wait::timeout_ms(word.as_bytes()).map_err(|refused| refused.0.into_owned());
+        assert_eq!(ms("0"), Ok(None));
+        assert_eq!(ms("1"), Ok(Some(1000)));
+        assert_eq!(ms("0.0001"), Ok(Some(1)));
+        for word in ["-1", "inf", "1e300", "9223372036854776"] {
+            assert_eq!(ms(word), Err(b"ERR timeout is negative".to_vec()), "{word}");
+        }
+        for word in ["", "x", "nan"] {
+            assert_eq!(ms(word), Err(b"ERR timeout is not a float or out of range".to_vec()), "{word}");
+        }
     }
 }

@@ -133,18 +133,6 @@ const fn popper(command: Command) -> Command {
         .arguments(KEYS_AND_TIMEOUT)
 }
 
-/// The time that a blocking command may wait at most, in milliseconds; none is for ever.
-pub(super) fn timeout(word: &[u8]) -> Result<Option<u64>, ErrorReply> {
-    const NOT_A_FLOAT: ErrorReply = ErrorReply::fixed("ERR timeout is not a float or out of range");
-    let seconds = number::parse_f64(word).filter(|seconds| !seconds.is_nan()).ok_or(NOT_A_FLOAT)?;
-    let ms = (seconds * 1000.0).ceil();
-    // What is beyond the range of an integer is negative in Redis 7.0, and so it is refused.
-    if ms < 0.0 || ms >= i64::MAX as f64 {
-        return Err(ErrorReply::fixed("ERR timeout is negative"));
-    }
-    Ok(Some(ms as u64).filter(|ms| *ms > 0))
-}
-
 fn side(word: &[u8]) -> Result<Side, ErrorReply> {
     match word {
         word if word.eq_ignore_ascii_case(b"left") => Ok(Side::Left),
@@ -204,14 +192,14 @@ fn blocking_move(
 }
 
 fn brpoplpush(request: &Request, transaction: &mut Transaction) -> Outcome {
-    let timeout_ms = timeout(request.args.at(3))?;
+    let timeout_ms = Wait::timeout_ms(request.args.at(3))?;
     blocking_move(request, transaction, (Side::Right, Side::Left), timeout_ms)
 }
 
 fn blmove(request: &Request, transaction: &mut Transaction) -> Outcome {
     let args = request.args;
     let sides = (side(args.at(3))?, side(args.at(4))?);
-    blocking_move(request, transaction, sides, timeout(args.at(5))?)
+    blocking_move(request, transaction, sides, Wait::timeout_ms(args.at(5))?)
 }
 
 /// The name of the first list among the words in `keys` with up to `count` of its elements. Who was waiting is served from the list
@@ -230,28 +218,15 @@ fn take_first(
     Ok(None)
 }
 
-fn wait_for_any(keys: Range<usize>, timeout_ms: Option<u64>) -> Failure {
-    Wait {
-        kind: Kind::List,
-        keys: keys.collect(),
-        target: None,
-        timeout_ms,
-        on_timeout: Reply::NullArray,
-        at_once: Reply::NullArray,
-        words: None,
-    }
-    .into()
-}
-
 fn blocking_pop(request: &Request, transaction: &mut Transaction, side: Side) -> Outcome {
     let last = request.args.len() - 1;
-    let timeout_ms = timeout(request.args.at(last))?;
+    let timeout_ms = Wait::timeout_ms(request.args.at(last))?;
     match take_first(request, transaction, 1..last, (side, 1))? {
         Some((name, mut taken)) => {
             taken.insert(0, name);
             Ok(Reply::Array(taken))
         }
-        None => Err(wait_for_any(1..last, timeout_ms)),
+        None => Err(Wait::for_any(Kind::List, 1..last, timeout_ms).into()),
     }
 }
 
@@ -295,28 +270,9 @@ fn lmpop(request: &Request, transaction: &mut Transaction) -> Outcome {
 
 fn blmpop(request: &Request, transaction: &mut Transaction) -> Outcome {
     let (keys, what) = parse_many(request, 2)?;
-    let timeout_ms = timeout(request.args.at(1))?;
+    let timeout_ms = Wait::timeout_ms(request.args.at(1))?;
     match take_first(request, transaction, keys.clone(), what)? {
         Some((name, taken)) => Ok(Reply::Array(vec![name, Reply::Array(taken)])),
-        None => Err(wait_for_any(keys, timeout_ms)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn timeouts_are_read_as_redis_reads_them() {
-        let ms = |word: &str| timeout(word.as_bytes()).map_err(|refused| refused.0.into_owned());
-        assert_eq!(ms("0"), Ok(None));
-        assert_eq!(ms("1"), Ok(Some(1000)));
-        assert_eq!(ms("0.0001"), Ok(Some(1)));
-        for word in ["-1", "inf", "1e300", "9223372036854776"] {
-            assert_eq!(ms(word), Err(b"ERR timeout is negative".to_vec()), "{word}");
-        }
-        for word in ["", "x", "nan"] {
-            assert_eq!(ms(word), Err(b"ERR timeout is not a float or out of range".to_vec()), "{word}");
-        }
+        None => Err(Wait::for_any(Kind::List, keys, timeout_ms).into()),
     }
 }

@@ -56,6 +56,7 @@ pub mod table;
 pub mod transactions;
 mod wait;
 mod zset_algebra;
+mod zset_pops;
 mod zset_ranges;
 mod zsets;
 
@@ -106,6 +107,7 @@ pub const GROUPS: &[&[Command]] = &[
     zsets::COMMANDS,
     zset_ranges::COMMANDS,
     zset_algebra::COMMANDS,
+    zset_pops::COMMANDS,
     geo::COMMANDS,
     geo_search::COMMANDS,
     sets::COMMANDS,

@@ -189,7 +189,7 @@ fn sorted(request: &Request, view: &mut View, mut plan: Plan) -> Result<Vec<Opti
         } else {
             by_number(request, view, found, &plan)?
         };
-    } else if kind == Some(Kind::SortedSet) && plan.is_descending {
+    } else if matches!(kind, Some(Kind::SortedSet | Kind::List)) && plan.is_descending {
         found.reverse();
     }
     let found = &found[limited(plan.limit, found.len())];

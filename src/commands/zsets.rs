@@ -2,20 +2,19 @@
 
 use super::hash_fields::{checked_repeats, random_options};
 use super::scan::{Part, parse_cursor};
-use super::{Command, Failure, Outcome, Request, read, write};
+use super::{Command, Outcome, Request, read, write};
 use crate::base::number;
 use crate::interop::rdb_value::packed_score;
 use crate::protocol::args::Cursor;
 use crate::protocol::error::{self, ErrorReply};
 use crate::protocol::reply::Reply;
 use crate::protocol::spec::access::{ACCESS, DELETE, RO, RW, UPDATE};
-use crate::protocol::spec::flag::{DENYOOM, FAST, MOVABLEKEYS};
+use crate::protocol::spec::flag::{DENYOOM, FAST};
 use crate::protocol::spec::syntax::{block, double, integer, key, one_of, pattern, string, token};
 use crate::protocol::spec::{Begin, Find, Group, KeyAccess, KeySpec};
 use crate::store::{Transaction, View};
-use crate::types::zset::{self, Edit, End, Limits, Scored};
+use crate::types::zset::{self, Edit, Limits, Scored};
 use smallvec::SmallVec;
-use std::ops::Range;
 
 /// The declarations.
 pub const COMMANDS: &[Command] = &[
@@ -86,38 +85,6 @@ pub const COMMANDS: &[Command] = &[
         .summary("Removes members of a sorted set; the key goes with the last one.")
         .history(&[("2.4.0", "Several members.")])
         .arguments(&[key("key", 0), string("member").multiple()]),
-    write("zpopmin", zpopmin)
-        .arity(-2)
-        .flags(FAST)
-        .group(Group::SortedSet)
-        .keys(&[KeySpec::one(1, RW.and(ACCESS).and(DELETE))])
-        .since("5.0.0")
-        .complexity("O(log N + M), M members taken.")
-        .summary("Takes the members with the least scores out of a sorted set.")
-        .arguments(&[key("key", 0), integer("count").optional()]),
-    write("zpopmax", zpopmax)
-        .arity(-2)
-        .flags(FAST)
-        .group(Group::SortedSet)
-        .keys(&[KeySpec::one(1, RW.and(ACCESS).and(DELETE))])
-        .since("5.0.0")
-        .complexity("O(log N + M), M members taken.")
-        .summary("Takes the members with the greatest scores out of a sorted set.")
-        .arguments(&[key("key", 0), integer("count").optional()]),
-    write("zmpop", zmpop)
-        .arity(-4)
-        .flags(MOVABLEKEYS)
-        .group(Group::SortedSet)
-        .keys(&[counted_keys(1, RW.and(ACCESS).and(DELETE))])
-        .since("7.0.0")
-        .complexity("O(K + log N + M), K keys, M members taken.")
-        .summary("Takes members out of the first of several sorted sets that has any.")
-        .arguments(&[
-            integer("numkeys"),
-            key("key", 0).multiple(),
-            one_of("where", &[token("min", "MIN"), token("max", "MAX")]),
-            integer("count").token("COUNT").optional(),
-        ]),
     read("zrandmember", zrandmember)
         .arity(-2)
         .group(Group::SortedSet)
@@ -325,89 +292,6 @@ fn zrem(request: &Request, transaction: &mut Transaction) -> Outcome {
     }
     edit.save(transaction)?;
     Ok(Reply::Int(removed))
-}
-
-fn pop(request: &Request, transaction: &mut Transaction, end: End) -> Outcome {
-    if request.args.len() > 3 {
-        return Err(error::SYNTAX.into());
-    }
-    let count = match request.args.get(2) {
-        Some(word) => {
-            let count = number::parse_i64(word).and_then(|count| u64::try_from(count).ok());
-            Some(count.ok_or(error::OUT_OF_RANGE_POSITIVE)?)
-        }
-        None => None,
-    };
-    let popped = zset::pop(transaction, &request.key(1), end, count.unwrap_or(1), limits(request))?;
-    let replies =
-        popped.into_iter().flat_map(|(member, score)| [Reply::Bulk(member), Reply::Double(score)]).collect();
-    Ok(if count.is_some() { Reply::Pairs(replies) } else { Reply::Array(replies) })
-}
-
-fn zpopmin(request: &Request, transaction: &mut Transaction) -> Outcome {
-    pop(request, transaction, End::Min)
-}
-
-fn zpopmax(request: &Request, transaction: &mut Transaction) -> Outcome {
-    pop(request, transaction, End::Max)
-}
-
-/// What the words of ZMPOP and BZMPOP ask for, from the number of keys on.
-pub(super) struct PopPlan {
-    /// Indices of the words that are the keys.
-    pub keys: Range<usize>,
-    pub end: End,
-    pub count: u64,
-}
-
-impl PopPlan {
-    /// Reads the words from the one that counts the keys.
-    pub fn parse(request: &Request, number: usize) -> Result<PopPlan, ErrorReply> {
-        let positive = |word: &[u8], refused| {
-            number::parse_i64(word).filter(|&count| count > 0).ok_or(ErrorReply::fixed(refused))
-        };
-        let keys = positive(request.args.at(number), "ERR numkeys should be greater than 0")?;
-        let keys = usize::try_from(keys).unwrap_or(usize::MAX);
-        let first = number + 1;
-        let last = first.checked_add(keys).filter(|&last| last < request.args.len()).ok_or(error::SYNTAX)?;
-        let mut words = request.args.cursor(last);
-        let end = match () {
-            () if words.eat("MIN") => End::Min,
-            () if words.eat("MAX") => End::Max,
-            () => return Err(error::SYNTAX),
-        };
-        let mut count = None;
-        while !words.is_done() {
-            if count.is_some() || words.left() < 2 || !words.eat("COUNT") {
-                return Err(error::SYNTAX);
-            }
-            count = Some(positive(words.word()?, "ERR count should be greater than 0")? as u64);
-        }
-        Ok(PopPlan { keys: first..last, end, count: count.unwrap_or(1) })
-    }
-}
-
-/// Takes members out of the first of the keys that has any: the reply of ZMPOP, or nothing.
-pub(super) fn pop_first(
-    request: &Request,
-    transaction: &mut Transaction,
-    plan: &PopPlan,
-) -> Result<Option<Reply>, Failure> {
-    for at in plan.keys.clone() {
-        let popped = zset::pop(transaction, &request.key(at), plan.end, plan.count, limits(request))?;
-        if popped.is_empty() {
-            continue;
-        }
-        let pair = |(member, score)| Reply::Array(vec![Reply::Bulk(member), Reply::Double(score)]);
-        let pairs = popped.into_iter().map(pair).collect();
-        return Ok(Some(Reply::Array(vec![Reply::bulk(request.args.at(at)), Reply::Array(pairs)])));
-    }
-    Ok(None)
-}
-
-fn zmpop(request: &Request, transaction: &mut Transaction) -> Outcome {
-    let plan = PopPlan::parse(request, 1)?;
-    Ok(pop_first(request, transaction, &plan)?.unwrap_or(Reply::NullArray))
 }
 
 fn zrandmember(request: &Request, view: &mut View) -> Outcome {

@@ -27,6 +27,24 @@ async fn who_waits_at_another_node_is_served_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn members_are_waited_for_as_elements_are() {
+    let mesh = Mesh::new(2, &[]);
+    let (mut far, mut near) = (mesh.client(1), mesh.client(0));
+    far.send("BZPOPMIN y z 0|").await;
+    near.send("BZMPOP 0 1 z MAX COUNT 5|").await;
+    far.expect_nothing().await;
+    near.expect_nothing().await;
+    let mut other = mesh.client(1);
+    other.send("ZADD y 1.5 m|").await;
+    other.expect(":1|").await;
+    far.expect("*3|$1|y|$1|m|$3|1.5|").await;
+    other.send("ZADD z 2 n 3 o|").await;
+    other.expect(":2|").await;
+    near.expect("*2|$1|z|*2|*2|$1|o|$1|3|*2|$1|n|$1|2|").await;
+    assert!(mesh.service(0).waiting.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_waits_goes_on_at_the_next_primary_and_keeps_the_place() {
     let mesh = Mesh::new(3, &[]);
     let (mut near, mut far, mut own) = (mesh.client(0), mesh.client(2), mesh.client(1));

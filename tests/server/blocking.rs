@@ -127,6 +127,42 @@ fn a_transaction_serves_when_it_is_over_and_waits_for_nothing() {
 }
 
 #[test]
+fn who_waits_for_members_is_served_in_the_same_way() {
+    check_scenes(&[
+        "a BZPOPMIN z 0\n=1\nb BZPOPMAX z 0\n=2\nc BZMPOP 0 2 y z MIN COUNT 2\n=3\n\
+         p: ZADD z 1 one 2 two 3 three 4 four 5 five\na?\nb?\nc?\np: ZRANGE z 0 -1 WITHSCORES",
+        "a BZPOPMIN z y 0\n=1\nb BZPOPMIN y z 0\n=2\np: ZADD y 1 x\np: ZADD z 2 x\na?\nb?\np: EXISTS y z",
+        "a; HELLO 3\na BZPOPMIN z 0\n=1\np: ZADD z 1.5 x\na?\na: BZPOPMIN z 0.01\na: BZMPOP 0.01 1 z MAX\n\
+         p: ZADD z 2 y 3 z\na: BZPOPMAX z 0\na: BZMPOP 0 1 z MIN COUNT 2\na: BZMPOP 0.01 1 z MIN COUNT 2",
+        "a BZMPOP 0 1 z MAX COUNT 10\n=1\np: ZADD z 1 a 2 b\na?\np: EXISTS z",
+        "a BZPOPMAX z z 0\n=1\np: ZADD z 1 a 2 b\na?\np: ZRANGE z 0 -1",
+        // Whoever waits for a list is not served from a sorted set, and the other way round.
+        "a BLPOP k 0\n=1\nb BZPOPMIN k 0\n=2\np: ZADD k 1 x\nb?\np: RPUSH k y\na?\np: EXISTS k",
+        "a BZPOPMIN k 0\n=1\nb BLPOP k 0\n=2\np: RPUSH k x y\nb?\np: DEL k\np: ZADD k 1 x\na?\np: EXISTS k",
+        "p: SET z text\na: BZPOPMIN z 0\na: BZPOPMAX y z 0\na: BZMPOP 0 2 y z MIN",
+        "a: ZADD z 1 a 2 b 3 c\na: BZPOPMIN z 0\na: BZPOPMAX y z 0\na: BZMPOP 0 2 y z MIN\na: EXISTS z",
+    ]);
+}
+
+#[test]
+fn whatever_makes_a_sorted_set_serves() {
+    check_scenes(&[
+        "p: ZADD o 1 a 2 b\na BZPOPMIN z 0\n=1\np: RENAME o z\na?\np: ZRANGE z 0 -1",
+        "p: ZADD o 1 a 2 b\na BZPOPMIN z 0\n=1\np: COPY o z\na?\np: ZRANGE z 0 -1",
+        "p: ZADD o 1 a 2 b\na BZPOPMAX z 0\n=1\np: ZUNIONSTORE z 1 o\na?\np: ZRANGE z 0 -1",
+        "p: ZADD o 1 a 2 b\na BZPOPMAX z 0\n=1\np: ZRANGESTORE z o 0 -1\na?\np: ZRANGE z 0 -1",
+        "a BZPOPMIN z 0\n=1\np: ZINCRBY z 2.5 a\na?\np: EXISTS z",
+        "a BZPOPMIN z 0\n=1\np: GEOADD z 13.361389 38.115556 Palermo\na?\np: EXISTS z",
+        "p: SELECT 1\np: ZADD z 1 a\na BZPOPMIN z 0\n=1\np: MOVE z 0\na?\np: EXISTS z",
+        "a BZPOPMIN z 0\n=1\np: ZADD z XX 1 a\np: ZADD z NX 2 b\na?\np: EXISTS z",
+        "a BZPOPMIN z 0\n=1\np: MULTI\np: ZADD z 1 a\np: DEL z\np: EXEC\np: MULTI\np: ZADD z 3 b\np: ZADD z 2 c\np: EXEC\na?\n\
+         p: ZRANGE z 0 -1",
+        "p: MULTI\np: BZPOPMIN z 0\np: BZPOPMAX z 0\np: BZMPOP 0 1 z MIN\np: ZADD z 1 a 2 b 3 c\np: BZPOPMIN z 0\np: BZMPOP 0 1 z MAX\n\
+         p: EXEC",
+    ]);
+}
+
+#[test]
 fn words_are_checked_as_in_redis() {
     check_scenes(&["a: BLPOP l x
         a: BLPOP l -1
@@ -150,6 +186,21 @@ fn words_are_checked_as_in_redis() {
         a: LMPOP 1 l LEFT COUNT 3
         a: COMMAND GETKEYS BLMPOP 0 2 a b LEFT
         a: COMMAND GETKEYS BLPOP a b 0
+        a: BZPOPMIN z x
+        a: BZPOPMAX z -1
+        a: BZPOPMIN z
+        a: BZPOPMIN z 0.001
+        a: BZPOPMAX z y 0.001
+        a: BZMPOP x 0 z MIN
+        a: BZMPOP 0 0 z MIN
+        a: BZMPOP x 1 z MIN
+        a: BZMPOP 0.001 1 z UP
+        a: BZMPOP 0.001 2 z MIN
+        a: BZMPOP 0.001 1 z MIN COUNT 0
+        a: BZMPOP 0.001 1 z MAX COUNT 1 COUNT 1
+        a: BZMPOP 0.001 1 z MAX COUNT 2
+        a: COMMAND GETKEYS BZMPOP 0 2 a b MIN
+        a: COMMAND GETKEYS BZPOPMIN a b 0
         a: BLPOP l 0.01
         a: PING"]);
 }

@@ -19,4 +19,5 @@ mod restart;
 mod roles;
 mod semantics;
 mod slots;
+mod sort;
 mod table;
