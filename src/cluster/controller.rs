@@ -134,12 +134,12 @@ impl Node {
             let mut grants = self.grants.lock();
             let Some((_, grants)) = grants.as_mut().filter(|(of, _)| *of == term) else { return };
             for holder in &holders {
-                if self.is_suspect(*holder, grants, now) {
+                if self.is_overdue(*holder, grants, now) {
                     grants.refuse(*holder);
                 }
             }
             // Who is no primary any more may have leases again; and so may who was heard again in time.
-            let fine = |holder: &Holder| !holders.contains(holder) || !self.is_suspect(*holder, grants, now);
+            let fine = |holder: &Holder| !holders.contains(holder) || !self.is_overdue(*holder, grants, now);
             let fine: Vec<Holder> = grants.refused().filter(fine).collect();
             fine.into_iter().for_each(|holder| grants.accept(holder));
             holders.iter().copied().filter(|holder| grants.is_over(*holder, now)).collect()
@@ -155,7 +155,7 @@ impl Node {
         }
     }
 
-    fn is_suspect(&self, (node, incarnation): Holder, grants: &Grants, now: Duration) -> bool {
+    fn is_overdue(&self, (node, incarnation): Holder, grants: &Grants, now: Duration) -> bool {
         let settings = &self.parts.settings;
         let silent = grants.silent_for((node, incarnation), now);
         if grants.has_released((node, incarnation)) || silent > settings.suspect_after {

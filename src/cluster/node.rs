@@ -25,6 +25,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
+/// How long gossip takes at most to know that a node is gone, whose connections broke.
+const GOSSIP_TIME: Duration = Duration::from_millis(1500);
 /// How long to wait before an epoch that could not begin is tried again.
 const BEGIN_AGAIN: Duration = Duration::from_millis(100);
 /// How long a request of the control plane may take.
@@ -277,6 +279,12 @@ impl Node {
         let now = (self.parts.clock)();
         self.hints.lock().insert(node, now);
         self.news.notify_one();
+    }
+
+    /// Whether a connection to this node has broken, or was refused, so shortly ago that gossip may not know yet what it means.
+    pub fn is_suspect(&self, node: NodeId) -> bool {
+        let now = (self.parts.clock)();
+        self.hints.lock().get(&node).is_some_and(|at| now.saturating_sub(*at) < GOSSIP_TIME)
     }
 
     /// Lives, for ever.

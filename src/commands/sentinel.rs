@@ -123,9 +123,11 @@ fn shown(request: &Request) -> Result<Shown, Failure> {
     Ok(Shown::of(request.service, request.now).ok_or(NO_CLUSTER)?)
 }
 
-/// Who answers: the primary of most partitions, or this node where that one is not heard.
+/// Who answers: the primary of most partitions, or this node where that one is not heard, or may be gone. (If it is not, what comes here
+/// is forwarded to it.)
 fn primary(shown: &Shown) -> NodeId {
-    decided_primary(shown).filter(|primary| shown.is_live(*primary)).unwrap_or(shown.me)
+    let is_there = |node: &NodeId| shown.is_live(*node) && !shown.suspects.contains(node);
+    decided_primary(shown).filter(is_there).unwrap_or(shown.me)
 }
 
 /// The primary of most partitions, heard or not.
@@ -357,6 +359,8 @@ mod tests {
         let master = master_fields(&cluster, "mymaster");
         assert_eq!((value(&master, "ip"), value(&master, "flags")), ("10.0.0.1".into(), "master".into()));
         assert_eq!(copies(&cluster), [node(2)]);
+        let broken = Shown { suspects: [node(2)].into(), ..shown(&[(2, &[1, 3])]) };
+        assert_eq!(primary(&broken), node(1), "its connection broke");
         assert!(quorum_of(&Shown { has_leader: false, ..cluster }).is_err());
     }
 }

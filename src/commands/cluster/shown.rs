@@ -16,6 +16,8 @@ pub struct Shown {
     pub map: Arc<ClusterMap>,
     /// Who is there.
     pub view: Arc<View>,
+    /// Who may be gone: a connection to it broke a moment ago.
+    pub suspects: BTreeSet<NodeId>,
     /// Whether this node knows of somebody who leads.
     pub has_leader: bool,
     /// Wall clock, milliseconds since 1970.
@@ -49,7 +51,9 @@ impl Shown {
     pub fn of(service: &Service, now_ms: i64) -> Option<Shown> {
         let node = service.cluster.get()?;
         let has_leader = node.control().leading().borrow().leader.is_some();
-        Some(Shown { me: node.me(), map: node.map(), view: node.view(), has_leader, now_ms })
+        let (map, view) = (node.map(), node.view());
+        let suspects = map.nodes.keys().copied().filter(|other| node.is_suspect(*other)).collect();
+        Some(Shown { me: node.me(), map, view, suspects, has_leader, now_ms })
     }
 
     /// Whether a node is heard.
@@ -191,7 +195,8 @@ pub mod tests {
             let primary = Some(node(*primary)).filter(|_| *primary != 0);
             map.partitions.push(Place { primary, epoch: Epoch(epoch), replicas, ..Place::default() });
         }
-        Shown { me: node(1), map: Arc::new(map), view: Arc::new(view), has_leader: true, now_ms: 5000 }
+        let (map, view) = (Arc::new(map), Arc::new(view));
+        Shown { me: node(1), map, view, suspects: BTreeSet::new(), has_leader: true, now_ms: 5000 }
     }
 
     #[test]
