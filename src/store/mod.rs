@@ -149,6 +149,8 @@ pub struct Store {
     journal: Option<Journal>,
     /// Takes the records of a store in memory.
     recorder: Option<Recorder>,
+    /// See [`Options::secret`]. What the store was opened with counts.
+    secret: u64,
     manifest: Option<recovery::Manifest>,
     options: ArcSwap<Options>,
     started: Instant,
@@ -288,7 +290,8 @@ impl Store {
     /// A store that lives in memory only, for tests.
     pub fn in_memory(partitions: u16, databases: u16) -> Store {
         let make = |id| recovery::empty_partition(PartitionId(id), databases, tree::Tree::none());
-        Store::with((0..partitions).map(make).map(Mutex::new).collect(), Options::default())
+        let options = Options { secret: 0, ..Options::default() };
+        Store::with((0..partitions).map(make).map(Mutex::new).collect(), options)
     }
 
     /// The same with a journal that somebody else keeps.
@@ -305,6 +308,7 @@ impl Store {
             snapshots: snapshot::Snapshots::default(),
             journal: None,
             recorder: None,
+            secret: options.secret,
             manifest: None,
             lfu: AtomicBool::new(options.policy.is_lfu()),
             options: ArcSwap::from_pointee(options),

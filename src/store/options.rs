@@ -23,6 +23,9 @@ pub struct Options {
     pub fetch_beyond_bytes: u64,
     /// Which keys are evicted, for the access clock.
     pub policy: Policy,
+    /// From this follows what nobody outside may guess ([`Transaction::secret_of`](super::Transaction::secret_of)). Tests give one, so that a
+    /// run can be repeated.
+    pub secret: u64,
 }
 
 impl Default for Options {
@@ -36,6 +39,7 @@ impl Default for Options {
             row_cache_bytes: 1 << 30,
             fetch_beyond_bytes: u64::MAX,
             policy: Policy::NoEviction,
+            secret: rand::random(),
         }
     }
 }

@@ -20,6 +20,7 @@ use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 use std::ops::{ControlFlow, Deref, DerefMut};
 use std::sync::Arc;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// A key as commands name it.
 #[derive(Clone, Copy, Debug)]
@@ -565,6 +566,11 @@ impl<'s> Transaction<'s> {
         let partition = self.view.partition(key.slot);
         partition.uids_made += 1;
         Uid { lsn: partition.lsn.0 + 1, index: partition.uids_made }
+    }
+
+    /// A number for a new collection that nobody outside can guess, though its uid may be guessed.
+    pub fn secret_of(&self, uid: Uid) -> u64 {
+        xxh3_64_with_seed(&uid.to_bytes(), self.view.store.secret)
     }
 
     /// Puts `value` (its parts one after the other) at the item row `suffix` of the collection `uid`.

@@ -309,7 +309,15 @@ fn make_big<'a>(
     pairs: impl Iterator<Item = Pair<'a>>,
     expire_at: Option<i64>,
 ) -> Result<usize, Interrupt> {
-    let last: HashMap<&[u8], &[u8]> = pairs.collect();
+    // In the order in which they came: the same commands journal the same bytes.
+    let (mut last, mut places) = (Pairs::new(), HashMap::new());
+    for (field, value) in pairs {
+        let place = *places.entry(field).or_insert(last.len());
+        match last.get_mut(place) {
+            Some(known) => *known = (field, value),
+            None => last.push((field, value)),
+        }
+    }
     let uid = transaction.new_uid(key);
     let mut bytes = 0;
     for (field, value) in &last {

@@ -11,6 +11,13 @@
 //!
 //! How we know that a wrong store would be noticed: the same runs on disks that lie must fail, see [`disk::Lie`].
 
+#[path = "../support/chance.rs"]
+mod chance;
+#[path = "../support/commands.rs"]
+mod commands;
+#[path = "../support/types.rs"]
+mod types;
+
 mod calls;
 mod disk;
 mod history;
@@ -99,7 +106,7 @@ fn lose_seconds(setting: Setting) -> Result<(usize, usize), String> {
     let background = Background::start(&store).map_err(|error| error.to_string())?;
     let (mut history, start) = (Vec::new(), Instant::now());
     while start.elapsed() < MAX_UNSYNCED * 2 {
-        let change = Change::Set((0, b"t".to_vec()), history.len().to_string().into_bytes(), None);
+        let change = Change::Set((0, b"text".to_vec()), history.len().to_string().into_bytes(), None);
         let committed = workload::commit(&store, vec![change], 0).expect("something changes");
         let (position, begun) = (committed.position, Instant::now());
         history.push(committed);
@@ -377,7 +384,7 @@ fn check(store: &Store, history: &[Committed]) -> Result<(), String> {
     let differing =
         expected.keys().chain(found.keys()).find(|place| expected.get(*place) != found.get(*place));
     let place = differing.expect("they differ");
-    let concerns = |change: &&Change| change.places().is_empty() || change.places().contains(&place);
+    let concerns = |change: &&Change| change.places().is_empty() || change.places().contains(place);
     let of = |committed: &Committed| committed.changes.iter().filter(concerns).cloned().collect::<Vec<_>>();
     let last: Vec<_> = history.iter().map(|it| (it.now, of(it))).filter(|it| !it.1.is_empty()).collect();
     Err(format!(

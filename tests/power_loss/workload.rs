@@ -1,15 +1,14 @@
 //! Changes on a real store, the way the layers above make them, and what the store then holds.
 
-use crate::history::{Change, Committed, Content, DATABASES, Data, PARTITIONS, Place, Value};
+use crate::commands;
+use crate::history::{Change, Committed, DATABASES, Data, PARTITIONS, Place, Value};
+use crate::types;
 use larder::base::ids::{PartitionId, Slot};
-use larder::store::{Key, Kind, Options, PartitionSet, Store, SyncMode, Transaction, View};
-use larder::types::{hash, keyspace, string};
-use std::collections::BTreeMap;
+use larder::store::{Key, Options, PartitionSet, Store, SyncMode, Transaction, View};
+use larder::types::{keyspace, string};
 use std::ops::ControlFlow;
 use std::path::Path;
 
-/// Hashes are big from this size on.
-const LIMITS: hash::Limits = hash::Limits { entries: 8, value: 64 };
 /// Before all deadlines, so that nothing is hidden.
 const BEFORE_ALL: i64 = i64::MIN;
 /// Journal segments are so short that every run goes through some of them.
@@ -22,6 +21,7 @@ pub fn open(folder: &Path, sync: SyncMode) -> Result<Store, String> {
         journal_segment_bytes: SEGMENT_BYTES,
         checkpoint_journal_bytes: 4 * SEGMENT_BYTES,
         checkpoint_overlay_bytes: 2 * SEGMENT_BYTES,
+        secret: 1,
         ..Options::default()
     };
     Store::open(folder, PARTITIONS, DATABASES, options).map_err(|error| error.to_string())
@@ -50,7 +50,7 @@ fn partitions(changes: &[Change]) -> PartitionSet {
         if places.is_empty() {
             return PartitionSet::All;
         }
-        let of = |place: &&Place| PartitionId::of(key(place).slot, PARTITIONS);
+        let of = |place: &Place| PartitionId::of(key(place).slot, PARTITIONS);
         PartitionSet::of(places.iter().map(of).collect())
     };
     changes.iter().map(of).reduce(PartitionSet::union).expect("a transaction changes something")
@@ -65,20 +65,7 @@ fn make(transaction: &mut Transaction, change: &Change) {
         Change::Set(place, text, deadline) => {
             string::store(transaction, &key(place), text, *deadline).expect("stores");
         }
-        Change::Append(place, more) => {
-            string::append(transaction, &key(place), more, usize::MAX).expect("appends");
-        }
-        Change::Overwrite(place, offset, bytes) => {
-            let before = transaction.peek(&key(place)).expect("reads");
-            string::write_at(transaction, &key(place), before.as_ref(), *offset, bytes).expect("writes");
-        }
-        Change::SetFields(place, fields) => {
-            let pairs = fields.iter().map(|(field, value)| (&field[..], &value[..]));
-            hash::set(transaction, &key(place), pairs, LIMITS).expect("sets");
-        }
-        Change::DeleteFields(place, fields) => {
-            hash::delete(transaction, &key(place), fields.iter().map(|field| &field[..])).expect("deletes");
-        }
+        Change::Do(database, words) => commands::write(transaction, *database, words),
         Change::Delete(place) => {
             keyspace::remove(transaction, &key(place)).expect("removes");
         }
@@ -146,25 +133,14 @@ fn read(view: &mut View, place: &Place) -> Result<(Value, u64), String> {
     let storage = |error: &dyn std::fmt::Debug| format!("{error:?}");
     let entry = view.peek(&key).map_err(|error| storage(&error))?;
     let entry = entry.ok_or_else(|| format!("{:.40?} is walked over and not found", name(place)))?;
-    let content = if entry.kind() == Kind::String {
-        let text = string::read_whole(view, &key, &entry).map_err(|error| storage(&error))?;
-        Content::Text(text.to_vec())
-    } else {
-        let mut fields = BTreeMap::new();
-        hash::visit(view, &key, &entry, &mut |field, value| {
-            fields.insert(field.to_vec(), value.to_vec());
-        })
-        .map_err(|error| storage(&error))?;
-        if fields.len() as u64 != hash::len(&entry) {
-            return Err(format!(
-                "{:.40?} counts {} fields, has {}",
-                name(place),
-                hash::len(&entry),
-                fields.len()
-            ));
+    let of = types::of(&place.1);
+    let content = of.content(commands::read(view, place.0, &of.read(&place.1))?);
+    if let Some(counter) = of.count {
+        let counted = commands::read(view, place.0, &[counter.as_bytes().to_vec(), place.1.clone()])?;
+        if counted != [content.len().to_string().into_bytes()] {
+            return Err(format!("{:.40?} counts {counted:?} elements, has {}", name(place), content.len()));
         }
-        Content::Fields(fields)
-    };
+    }
     if let Some(items) = entry.items() {
         let mut bytes = 0;
         view.visit_items(&key, items.uid, &[], &mut |suffix, value| {

@@ -1,21 +1,26 @@
 //! Clients: write to the partitions that their node may answer for, and wait until the write is as safe as its concern asks.
 
+use crate::chance::Chance;
+use crate::commands;
 use crate::data::DATABASES;
 use crate::history::place;
 use crate::node::{Machine, Process};
+use crate::types::{self, Sizes, Word};
 use crate::witness::Event;
 use larder::base::concern::WriteConcern;
 use larder::base::ids::{Epoch, PartitionId, Point};
 use larder::replication::storage::Storage;
-use larder::store::{Items, Key, Kind, NewValue, PartitionSet, Transaction};
+use larder::store::{Key, PartitionSet, Transaction};
 use rand::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// Keys there are.
-const KEYS: u32 = 60;
+/// Keys there are of each type.
+const KEYS: u32 = 12;
+/// Different fields or members of a collection: enough for the large forms.
+const ITEMS: u64 = 30;
 /// How long a client waits for an acknowledgement.
 const PATIENCE: Duration = Duration::from_secs(4);
 /// How often it looks.
@@ -108,8 +113,7 @@ fn commit(machine: &Machine, process: &Process, random: &mut StdRng) -> Option<W
         })
         .collect();
     let store = &process.data.store;
-    let names: Vec<String> =
-        (0..random.random_range(1..4)).map(|_| format!("key-{}", random.random_range(0..KEYS))).collect();
+    let names: Vec<String> = (0..random.random_range(1..4)).map(|_| name(random)).collect();
     let keys = names.iter().map(|name| Key::new(random.random_range(0..DATABASES), name.as_bytes()));
     let keys: Vec<Key> = keys.filter(|key| leases.contains_key(&store.partition_of(key.slot))).collect();
     if keys.is_empty() {
@@ -144,38 +148,23 @@ fn commit(machine: &Machine, process: &Process, random: &mut StdRng) -> Option<W
     (!parts.is_empty()).then_some(Write { position, parts })
 }
 
-/// Changes a key: a string, a collection with one item more or less, or nothing any more.
-fn change(transaction: &mut Transaction, key: &Key, now: i64, value_bytes: usize, random: &mut StdRng) {
-    let value = vec![random.random(); random.random_range(0..value_bytes)];
-    let expire_at = random.random_bool(0.2).then(|| now + random.random_range(1..10_000));
-    let meta = NewValue { kind: Kind::String, encoding: 0, expire_at, items: None };
-    let done = match random.random_range(0..10) {
-        0 => transaction.remove(key),
-        1..4 => change_item(transaction, key, &value, random),
-        _ => transaction.put(key, meta, &[&value]),
-    };
-    done.expect("all is in memory");
+fn name(random: &mut StdRng) -> String {
+    let of = types::TYPES.choose(random).expect("there are types");
+    format!("{}-{}", of.name, random.random_range(0..KEYS))
 }
 
-fn change_item(
-    transaction: &mut Transaction,
-    key: &Key,
-    value: &[u8],
-    random: &mut StdRng,
-) -> Result<(), larder::store::Interrupt> {
-    let known =
-        transaction.get(key)?.filter(|entry| entry.kind() == Kind::Hash).and_then(|entry| entry.meta().items);
-    let items = match known {
-        Some(items) => items,
-        None => Items { uid: transaction.new_uid(key), bytes: 0 },
-    };
-    let field = [random.random_range(b'a'..b'h')];
-    let change = if random.random_bool(0.2) {
-        transaction.remove_item(key, items.uid, &field)?
-    } else {
-        transaction.put_item(key, items.uid, &field, &[value])?
-    };
-    let items = larder::store::items_after(items, change.grown);
-    let meta = NewValue { kind: Kind::Hash, encoding: 0, expire_at: None, items: Some(items) };
-    transaction.put(key, meta, &[b"hash"])
+/// Changes a key: a command of its type, now and then a deadline, or nothing any more.
+fn change(transaction: &mut Transaction, key: &Key, now: i64, value_bytes: usize, random: &mut StdRng) {
+    let mut write = |words: &[Word]| commands::write(transaction, key.database, words);
+    match random.random_range(0..10) {
+        0 => write(&[b"DEL".to_vec(), key.name.to_vec()]),
+        1 => {
+            let deadline = now + random.random_range(1..10_000);
+            write(&[b"PEXPIREAT".to_vec(), key.name.to_vec(), deadline.to_string().into_bytes()]);
+        }
+        _ => {
+            let sizes = Sizes { items: ITEMS, value: value_bytes };
+            write(&types::of(key.name).change(key.name, &mut Chance::from(random.random()), sizes));
+        }
+    }
 }

@@ -4,6 +4,13 @@
 //! `LARDER_SEED` is the first seed (1 by default), `LARDER_SEEDS` how many there are. A seed that fails prints its number and what
 //! happened last (`LARDER_EVENTS` events); with that number alone it is run again. `LARDER_ONLY` names the one invariant to look at.
 
+#[path = "../support/chance.rs"]
+mod chance;
+#[path = "../support/commands.rs"]
+mod commands;
+#[path = "../support/types.rs"]
+mod types;
+
 mod client;
 mod cluster;
 mod consensus;

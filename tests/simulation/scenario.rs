@@ -9,8 +9,10 @@ use larder::replication::{Sizes, Timing};
 use rand::prelude::*;
 use std::time::Duration;
 
-/// The longest record: keys of a transaction times the longest value, and what is around them.
-const RECORD_OVERHEAD_BYTES: usize = 1024;
+/// The most values that a command has.
+const PAIRS: usize = 20;
+/// What is around them in a record.
+const RECORD_OVERHEAD_BYTES: usize = 4096;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -87,7 +89,7 @@ impl Scenario {
             clients: ClientSettings {
                 count: random.random_range(1..4),
                 pause_ms: *[5, 40].choose(random).expect("there are some"),
-                value_bytes: *[20, 300, 3000].choose(random).expect("there are some"),
+                value_bytes: *[20, 100, 1000].choose(random).expect("there are some"),
                 concerns,
             },
         };
@@ -110,7 +112,7 @@ impl Scenario {
 
     /// The longest record of its clients.
     pub fn record_bytes(&self) -> usize {
-        3 * self.node.clients.value_bytes + RECORD_OVERHEAD_BYTES
+        3 * (PAIRS * self.node.clients.value_bytes + RECORD_OVERHEAD_BYTES)
     }
 }
 

@@ -245,6 +245,18 @@ impl Value {
         }
     }
 
+    /// All byte strings in it, in order.
+    pub fn words(&self) -> Vec<Vec<u8>> {
+        match self {
+            Value::Bulk(bytes) => vec![bytes.clone()],
+            Value::Array(items) | Value::Map(items) | Value::Set(items) => {
+                items.iter().flat_map(Value::words).collect()
+            }
+            Value::Null(_) => Vec::new(),
+            other => panic!("{other} is no value"),
+        }
+    }
+
     /// The number of an integer reply.
     pub fn integer(&self) -> i64 {
         match self {

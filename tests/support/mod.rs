@@ -2,9 +2,12 @@
 
 #![allow(dead_code, unused_imports, reason = "several test programs share this, and none needs all of it")]
 
+mod chance;
 mod client;
 mod process;
+pub mod types;
 
+pub use chance::Chance;
 pub use client::{Client, Value, request, words};
 pub use process::{Finished, Launch, Server, finish, free_port};
 
@@ -21,50 +24,5 @@ pub fn wait_until(what: &str, within: Duration, mut condition: impl FnMut() -> b
     while !condition() {
         assert!(Instant::now() < end, "not within {within:?}: {what}");
         std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// Pseudo-random numbers (splitmix64): small, and the same for the same seed on every machine.
-#[derive(Clone)]
-pub struct Chance(u64);
-
-impl Chance {
-    /// From a seed that is printed, so that a failure can be repeated with `LARDER_SEED`.
-    pub fn seeded(test: &str) -> Chance {
-        let seed = match std::env::var("LARDER_SEED") {
-            Ok(seed) => seed.parse().expect("LARDER_SEED is a number"),
-            Err(_) => now_ms() as u64,
-        };
-        eprintln!("{test}: LARDER_SEED={seed}");
-        Chance(seed)
-    }
-
-    /// From a seed that somebody else tells.
-    pub fn from(seed: u64) -> Chance {
-        Chance(seed)
-    }
-
-    /// An independent sequence.
-    pub fn branch(&mut self) -> Chance {
-        Chance(self.next())
-    }
-
-    /// Any number.
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number below `bound`.
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    /// Letters, `length` of them.
-    pub fn letters(&mut self, length: usize) -> Vec<u8> {
-        (0..length).map(|_| b'a' + self.below(26) as u8).collect()
     }
 }

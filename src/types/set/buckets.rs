@@ -307,7 +307,7 @@ impl Big {
         let items = Items { uid: transaction.new_uid(key), bytes: 0 };
         let buckets = count.div_ceil(LOAD).max((bytes / LOAD_BYTES).min(count));
         let cut = Cut { buckets: buckets.clamp(1, u64::from(BUCKETS_MAX)) as u32 };
-        let seed = seed.unwrap_or_else(rand::random);
+        let seed = seed.unwrap_or_else(|| transaction.secret_of(items.uid));
         let mut big = Big { items, count, cut, seed, widest: 0, expire_at };
         let mut placed: Vec<(u32, &[u8])> =
             members.iter().map(|member| (cut.index_of(big.position(member)), *member)).collect();

@@ -4,20 +4,32 @@
 use crate::cluster::linearizable::{Answer, Call, History, Operation, Outcome};
 use crate::cluster::node::{Machine, Process};
 use crate::cluster::scenario::Plant;
+use crate::commands;
 use crate::history::place;
+use crate::types::Word;
 use crate::witness::Event;
 use larder::base::concern::WriteConcern;
 use larder::base::ids::{PartitionId, Point};
 use larder::replication::storage::Storage;
 use larder::session::holds::{Holds, Standing};
-use larder::store::{Key, Kind, NewValue, PartitionSet, Transaction};
+use larder::store::{Key, PartitionSet, Transaction};
 use rand::prelude::*;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Keys there are.
-const KEYS: u32 = 8;
+const KEYS: u32 = 10;
+/// A number as a value of each type: how it is written where nothing is, and how it is read.
+const REGISTERS: &[(&str, &[&str], &[&str])] = &[
+    ("string", &["SET", KEY, NUMBER], &["GET", KEY]),
+    ("hash", &["HSET", KEY, "field", NUMBER], &["HGET", KEY, "field"]),
+    ("set", &["SADD", KEY, NUMBER], &["SMEMBERS", KEY]),
+    ("list", &["RPUSH", KEY, NUMBER], &["LINDEX", KEY, "0"]),
+    ("zset", &["ZADD", KEY, NUMBER, "member"], &["ZSCORE", KEY, "member"]),
+];
+const KEY: &str = "KEY";
+const NUMBER: &str = "NUMBER";
 /// How long a client waits for an acknowledgement.
 const PATIENCE: Duration = Duration::from_secs(4);
 /// How often it looks.
@@ -69,7 +81,8 @@ pub async fn live(machine: Arc<Machine>, process: Process, seed: u64) {
         if !shared.has_clients.load(Ordering::Relaxed) || machine.is_paused.load(Ordering::Relaxed) {
             continue;
         }
-        let key = format!("key-{}", random.random_range(0..KEYS));
+        let number = random.random_range(0..KEYS);
+        let key = format!("{}-{number}", REGISTERS[number as usize % REGISTERS.len()].0);
         let id = process.data.store.partition_of(Key::new(0, key.as_bytes()).slot);
         if process.host.is_here(id).is_none() || !process.replication.may_answer() {
             continue;
@@ -113,15 +126,32 @@ async fn await_confirmation(process: &Process, holds: &Holds) -> bool {
     }
 }
 
+fn register(key: &Key) -> (&'static [&'static str], &'static [&'static str]) {
+    let is_it = |(name, ..): &&(&str, _, _)| key.name.starts_with(name.as_bytes());
+    let (_, put, read) = REGISTERS.iter().find(is_it).expect("its name begins with its type's");
+    (put, read)
+}
+
+fn words(words: &[&str], key: &Key, number: i64) -> Vec<Word> {
+    let word = |word: &&str| match *word {
+        KEY => key.name.to_vec(),
+        NUMBER => number.to_string().into_bytes(),
+        word => word.as_bytes().to_vec(),
+    };
+    words.iter().map(word).collect()
+}
+
 fn number_at(transaction: &mut Transaction, key: &Key) -> Option<i64> {
-    let entry = transaction.get(key).expect("all is in memory")?;
-    let text = std::str::from_utf8(entry.payload()).expect("a number was written");
+    let (_, read) = register(key);
+    let found = commands::read(transaction, key.database, &words(read, key, 0)).expect("all is in memory");
+    let text = std::str::from_utf8(found.first()?).expect("a number was written");
     Some(text.parse().expect("a number was written"))
 }
 
 fn put(transaction: &mut Transaction, key: &Key, number: i64) {
-    let meta = NewValue { kind: Kind::String, encoding: 0, expire_at: None, items: None };
-    transaction.put(key, meta, &[number.to_string().as_bytes()]).expect("all is in memory");
+    let (put, _) = register(key);
+    transaction.remove(key).expect("all is in memory");
+    commands::write(transaction, key.database, &words(put, key, number));
 }
 
 fn carry_out(machine: &Machine, process: &Process, key: &str, id: PartitionId, random: &mut StdRng) -> Done {
