@@ -598,7 +598,8 @@ impl<'s> Transaction<'s> {
         Ok(change)
     }
 
-    /// Puts an item row of a collection made in this transaction, where none can have been before.
+    /// Puts an item row without looking for one that is there: of a collection made in this transaction, or where the caller has looked
+    /// himself. Returns the bytes of the row.
     pub fn put_new_item(&mut self, key: &Key, uid: Uid, suffix: &[u8], value: &[&[u8]]) -> i64 {
         let row_key = item_key(uid, suffix);
         let hash = row::table_hash(&row_key);

@@ -62,7 +62,8 @@ impl<'a> Child<'a> {
     }
 }
 
-/// Which children a node has. Checked when it is made, so that its numbers lead nowhere else.
+/// Which children a node has. When it is made only its length is checked, since every descent makes some: a separator that lies wrong in a
+/// damaged row is an empty one.
 #[derive(Clone)]
 pub(super) struct Structure(Slice);
 
@@ -85,15 +86,7 @@ impl Structure {
         let len = *row.first()? as usize;
         let separators = row.len().checked_sub(Structure::separators_at(len))?;
         let structure = Structure(row);
-        let mut before = 0;
-        for index in 0..len {
-            let end = structure.end(index);
-            if end < before {
-                return None;
-            }
-            before = end;
-        }
-        ((1..=CHILDREN_MAX).contains(&len) && before == separators).then_some(structure)
+        ((1..=CHILDREN_MAX).contains(&len) && structure.end(len - 1) == separators).then_some(structure)
     }
 
     fn separators_at(len: usize) -> usize {
@@ -128,10 +121,11 @@ impl Structure {
     pub fn child(&self, index: usize) -> Child<'_> {
         let at = Structure::separators_at(self.len());
         let start = if index == 0 { 0 } else { self.end(index - 1) };
+        let end = self.end_and_cut(index);
         Child {
             id: self.id(index).expect("an index below the length"),
-            separator: &self.0[at + start..at + self.end(index)],
-            is_cut: self.end_and_cut(index) & CUT != 0,
+            separator: self.0.get(at + start..at + (end & !CUT) as usize).unwrap_or_default(),
+            is_cut: end & CUT != 0,
         }
     }
 
@@ -145,8 +139,9 @@ fn put_id(out: &mut SmallVec<[u8; 1024]>, id: LeafId) {
 }
 
 fn get_id(bytes: &[u8]) -> Option<LeafId> {
-    let bytes = bytes.get(..ID_LEN)?;
-    Some(bytes.iter().fold(0, |id, &byte| id << 8 | u64::from(byte)))
+    let mut id = [0; 8];
+    id[8 - ID_LEN..].copy_from_slice(bytes.get(..ID_LEN)?);
+    Some(u64::from_be_bytes(id))
 }
 
 /// The key of a row of the tree, behind the uid.
@@ -165,7 +160,15 @@ fn put_varint(out: &mut SmallVec<[u8; 1024]>, mut value: u64) {
     out.push(value as u8);
 }
 
+#[inline]
 fn get_varint(bytes: &mut &[u8]) -> Option<u64> {
+    // Most are counts of some hundreds or thousands.
+    if let [low, high @ 0..128, rest @ ..] = *bytes
+        && *low >= 128
+    {
+        *bytes = rest;
+        return Some(u64::from(low & 127) | u64::from(*high) << 7);
+    }
     let (mut value, mut shift) = (0, 0);
     while let Some((&byte, rest)) = bytes.split_first() {
         *bytes = rest;
@@ -256,7 +259,15 @@ pub(super) fn encode_counts(counts: &[u64]) -> SmallVec<[u8; 1024]> {
 
 /// The counts of `len` children, which add up to `sum`.
 pub(super) fn decode_counts(mut row: &[u8], len: usize, sum: u64) -> Option<Vec<u64>> {
-    let counts: Vec<u64> = (0..len).map(|_| get_varint(&mut row)).collect::<Option<_>>()?;
+    if row.len() == len && row.is_ascii() {
+        // Of leaves: a byte each.
+        let counts: Vec<u64> = row.iter().map(|&count| u64::from(count)).collect();
+        return (counts.iter().sum::<u64>() == sum).then_some(counts);
+    }
+    let mut counts = Vec::with_capacity(len);
+    for _ in 0..len {
+        counts.push(get_varint(&mut row)?);
+    }
     (row.is_empty() && total(&counts) == Some(sum)).then_some(counts)
 }
 
@@ -291,7 +302,10 @@ impl Head {
             rest = &rest[ID_LEN..];
             let (&len, counts) = rest.split_first()?;
             rest = counts;
-            head.counts = (0..len).map(|_| get_varint(&mut rest)).collect::<Option<_>>()?;
+            head.counts = Vec::with_capacity(usize::from(len));
+            for _ in 0..len {
+                head.counts.push(get_varint(&mut rest)?);
+            }
             total(&head.counts)?;
         }
         let is_sound = head.height <= HEIGHT_MAX && head.counts.len() <= CHILDREN_MAX;

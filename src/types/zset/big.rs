@@ -149,20 +149,15 @@ impl Big {
         key: &Key,
         scored: Scored,
     ) -> Result<(), Interrupt> {
-        self.put_row(transaction, key, scored)?;
+        let grown = self.put_row(transaction, key, scored);
+        self.tree.note_grown(grown);
         self.insert_in_order(transaction, key, scored)
     }
 
-    fn put_row(
-        &mut self,
-        transaction: &mut Transaction,
-        key: &Key,
-        (score, member): Scored,
-    ) -> Result<(), Interrupt> {
+    /// Puts a member's row; how large it is. Whether there was one the caller knows.
+    fn put_row(&self, transaction: &mut Transaction, key: &Key, (score, member): Scored) -> i64 {
         let uid = self.tree.items().uid;
-        let change = transaction.put_item(key, uid, &suffix(member), &[&score.to_bits().to_be_bytes()])?;
-        self.tree.note_grown(change.grown);
-        Ok(())
+        transaction.put_new_item(key, uid, &suffix(member), &[&score.to_bits().to_be_bytes()])
     }
 
     fn insert_in_order(&mut self, view: &mut View, key: &Key, scored: Scored) -> Result<(), Interrupt> {
@@ -208,7 +203,7 @@ impl Big {
         (old, member): Scored,
         score: f64,
     ) -> Result<(), Interrupt> {
-        self.put_row(transaction, key, (score, member))?;
+        self.put_row(transaction, key, (score, member));
         let place = self.find(transaction, key, (old, member))?;
         if place.keeps_order((score, member)) {
             let mut bytes = place.leaf.to_vec();
