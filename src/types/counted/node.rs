@@ -152,12 +152,23 @@ pub(super) fn suffix(tag: u8, id: LeafId) -> [u8; 1 + ID_LEN] {
     suffix
 }
 
-fn put_varint(out: &mut SmallVec<[u8; 1024]>, mut value: u64) {
-    while value >= 128 {
-        out.push(value as u8 | 128);
-        value >>= 7;
+/// The key row of a list or a sorted set has those of the root, so this is done with every change.
+fn put_varints(out: &mut SmallVec<[u8; 1024]>, values: &[u64]) {
+    const LEN_MAX: usize = 10;
+    for some in values.chunks(8) {
+        let (mut bytes, mut len) = ([0; 8 * LEN_MAX], 0);
+        for &value in some {
+            let mut value = value;
+            while value >= 128 {
+                bytes[len] = value as u8 | 128;
+                len += 1;
+                value >>= 7;
+            }
+            bytes[len] = value as u8;
+            len += 1;
+        }
+        out.extend_from_slice(&bytes[..len]);
     }
-    out.push(value as u8);
 }
 
 #[inline]
@@ -253,7 +264,7 @@ fn total(counts: &[u64]) -> Option<u64> {
 
 pub(super) fn encode_counts(counts: &[u64]) -> SmallVec<[u8; 1024]> {
     let mut bytes = SmallVec::new();
-    counts.iter().for_each(|&count| put_varint(&mut bytes, count));
+    put_varints(&mut bytes, counts);
     bytes
 }
 
@@ -288,7 +299,7 @@ impl Head {
         if self.height > 0 {
             put_id(out, self.root);
             out.push(counts.len() as u8);
-            counts.iter().for_each(|&count| put_varint(out, count));
+            put_varints(out, counts);
         }
     }
 
@@ -303,10 +314,12 @@ impl Head {
             let (&len, counts) = rest.split_first()?;
             rest = counts;
             head.counts = Vec::with_capacity(usize::from(len));
+            let mut sum: u64 = 0;
             for _ in 0..len {
-                head.counts.push(get_varint(&mut rest)?);
+                let count = get_varint(&mut rest)?;
+                sum = sum.checked_add(count)?;
+                head.counts.push(count);
             }
-            total(&head.counts)?;
         }
         let is_sound = head.height <= HEIGHT_MAX && head.counts.len() <= CHILDREN_MAX;
         is_sound.then_some((head, payload.len() - rest.len()))
