@@ -169,7 +169,7 @@ fn large_values_in_place_of_many_small_ones_stay_within_maxmemory() {
     let mut client = server.connect();
     for first in (0..20_000).step_by(BATCH as usize) {
         assert_eq!(
-            pipeline(&mut client, &(first..first + BATCH).map(|number| set(number)).collect::<Vec<_>>()),
+            pipeline(&mut client, &(first..first + BATCH).map(set).collect::<Vec<_>>()),
             None
         );
     }
@@ -188,7 +188,7 @@ fn keys_that_were_used_last_outlive_others() {
     let mut client = server.connect();
     let mut write = |keys: std::ops::Range<u64>| {
         for from in keys.step_by(BATCH as usize) {
-            let commands: Vec<_> = (from..from + BATCH).map(|number| set(number)).collect();
+            let commands: Vec<_> = (from..from + BATCH).map(set).collect();
             assert_eq!(pipeline(&mut client, &commands), None);
         }
     };
@@ -214,7 +214,7 @@ fn a_lower_limit_is_reached_by_itself() {
     let first = chance.below(1000);
     for from in (first..first + 12_000).step_by(BATCH as usize) {
         assert_eq!(
-            pipeline(&mut client, &(from..from + BATCH).map(|number| set(number)).collect::<Vec<_>>()),
+            pipeline(&mut client, &(from..from + BATCH).map(set).collect::<Vec<_>>()),
             None
         );
     }
