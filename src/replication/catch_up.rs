@@ -54,26 +54,38 @@ pub fn places(
 
 /// The transactions of a partition that this node's journal has, with their chains, oldest first; the first is the one before
 /// the oldest record.
-pub fn own_history(storage: &dyn Storage, partition: PartitionId) -> Result<Vec<(Lsn, u32)>, ReadError> {
+pub type OwnHistory = Vec<(Lsn, u32)>;
+
+/// Whether a history is that of the partition as it is now.
+pub fn is_up_to_date(history: &[(Lsn, u32)], point: Point) -> bool {
+    history.last() == Some(&(point.lsn, point.chain))
+}
+
+/// What this node's journal has of each of these partitions, by one look through all of it.
+pub fn own_histories(
+    storage: &dyn Storage,
+    partitions: &[PartitionId],
+) -> Result<BTreeMap<PartitionId, OwnHistory>, ReadError> {
     let written = *storage.written().borrow();
-    let mut found: Vec<(Lsn, u32)> = Vec::new();
+    let mut histories: BTreeMap<PartitionId, OwnHistory> =
+        partitions.iter().map(|id| (*id, OwnHistory::new())).collect();
     let mut records = storage.records(storage.oldest());
     while records.read(written, LOOK_BYTES, &mut |_, payload| {
         let _ = visit_sections(payload, |head, section| {
-            if head.partition != partition {
-                return;
-            }
+            let Some(found) = histories.get_mut(&head.partition) else { return };
             if found.last() != Some(&(Lsn(head.lsn.0 - 1), head.previous)) {
-                found = vec![(Lsn(head.lsn.0 - 1), head.previous)]; // what stands before is of a history that was replaced
+                *found = vec![(Lsn(head.lsn.0 - 1), head.previous)]; // what stands before is of a history that was replaced
             }
             found.push((head.lsn, crc32c::crc32c(section)));
         });
     })? {}
-    let point = storage.point(partition);
-    if found.last() != Some(&(point.lsn, point.chain)) {
-        found = vec![(point.lsn, point.chain)];
+    for (id, found) in &mut histories {
+        let point = storage.point(*id);
+        if !is_up_to_date(found, point) {
+            *found = vec![(point.lsn, point.chain)];
+        }
     }
-    Ok(found)
+    Ok(histories)
 }
 
 /// The search for the last transaction that two histories have in common: if a transaction is common, so are all before it.

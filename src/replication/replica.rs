@@ -6,7 +6,7 @@
 //!   and gets a snapshot, after what nobody else has was written out;
 //! - the halves share numbers only: memory does not grow with what the primary sends.
 
-use super::catch_up::{Search, own_history};
+use super::catch_up::{OwnHistory, Search, is_up_to_date, own_histories};
 use super::storage::{Incoming, LostTail};
 use super::wire::{Batch, Frame, FrameReader, Message, Offer, Plan, VERSION, put_message, send};
 use super::{LinkError, LinkState, Node};
@@ -83,6 +83,7 @@ pub async fn follow(
         news: &news,
         epochs: BTreeMap::new(),
         partitions: BTreeMap::new(),
+        histories: BTreeMap::new(),
         part: Vec::new(),
         awaits_snapshot: false,
     };
@@ -163,6 +164,8 @@ struct Follower<'a> {
     partitions: BTreeMap<PartitionId, Following>,
     /// Of each partition the epoch that the primary's history must have reached. None of them: whoever was named is followed.
     epochs: BTreeMap<PartitionId, Option<Epoch>>,
+    /// Of partitions whose plan has not come yet: what this node's journal has of them.
+    histories: BTreeMap<PartitionId, OwnHistory>,
     /// The beginning of a long record.
     part: Vec<u8>,
     /// A snapshot was asked for and is not in its place yet: one at a time is what the disks can do.
@@ -281,19 +284,38 @@ impl Follower<'_> {
         if !matches!(self.partitions.get(&id), Some(Following::Asked)) {
             return Err(LinkError::Protocol("a plan that was not asked for".into()));
         }
+        let read_before = self.histories.remove(&id);
         match plan {
             Plan::Stream => _ = self.partitions.insert(id, Following::Streaming),
             Plan::Behind => self.want_snapshot(id, false, self.node.storage.point(id).lsn),
             Plan::Unknown => self.leave_history(id, None).await?,
             Plan::OtherHistory => {
                 tracing::warn!("partition {id}: this node's history is not the primary's");
-                let own = own_history(&*self.node.storage, id)?;
+                let own = self.own_history(id, read_before)?;
                 self.partitions.insert(id, Following::Searching(Search::new(own)));
                 self.search_on(id).await?;
             }
         }
         self.note_state();
         Ok(())
+    }
+
+    /// What this node's journal has of a partition. It is read for all at once whose plan is still to come: where one history
+    /// is another one, the others mostly are, too.
+    fn own_history(
+        &mut self,
+        id: PartitionId,
+        read_before: Option<OwnHistory>,
+    ) -> Result<OwnHistory, LinkError> {
+        let storage = &*self.node.storage;
+        if let Some(own) = read_before.filter(|own| is_up_to_date(own, storage.point(id))) {
+            return Ok(own);
+        }
+        let is_asked = |following: &Following| matches!(following, Following::Asked);
+        let asked = self.partitions.iter().filter(|(_, following)| is_asked(following));
+        let asked: Vec<PartitionId> = asked.map(|(id, _)| *id).collect();
+        self.histories = own_histories(storage, &asked)?;
+        Ok(self.histories.remove(&id).expect("its plan has just come, so it was asked for"))
     }
 
     async fn search_on(&mut self, id: PartitionId) -> Result<(), LinkError> {
