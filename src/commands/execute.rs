@@ -73,18 +73,24 @@ pub fn execute(entry: &Entry, request: &Request, session: &mut Session) -> Answe
             return Answer::Copies(wanted);
         }
         Err(Failure::ReplyTooLong) => {
-            tracing::warn!(
-                id = session.id,
-                "closing a client: output buffer limit, by a reply that was not even made"
-            );
-            request.service.statistics.add(Counter::OutputBufferDisconnections, 1);
-            session.closing = Some(Closing::Now);
+            close_over_reply(request, session);
             Reply::Null
         }
         Err(failure) => reply_of(failure),
     };
     record(entry, request, session, &reply, started);
     Answer::Reply(reply)
+}
+
+/// Has a client closed over a reply that is longer than it may have waiting, and that was not made.
+#[cold]
+pub fn close_over_reply(request: &Request, session: &mut Session) {
+    tracing::warn!(
+        id = session.id,
+        "closing a client: output buffer limit, by a reply that was not even made"
+    );
+    request.service.statistics.add(Counter::OutputBufferDisconnections, 1);
+    session.closing = Some(Closing::Now);
 }
 
 /// The reply to a failure where nothing may wait.

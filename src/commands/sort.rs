@@ -123,10 +123,9 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// Whether all keys of a command are in its words: it is one of these, and has no pattern.
+/// Whether all keys of a command are in its words: it is one of these, and has no pattern with a star, which alone leads to other keys.
 pub fn names_its_keys(command: &Command, args: &Args) -> bool {
-    let is_pattern_next = |word: &[u8]| word.eq_ignore_ascii_case(b"BY") || word.eq_ignore_ascii_case(b"GET");
-    matches!(command.spec.name, "sort" | "sort_ro") && !args.from(2).any(is_pattern_next)
+    matches!(command.spec.name, "sort" | "sort_ro") && !args.from(2).any(|word| word.contains(&b'*'))
 }
 
 type Text = Vec<u8>;

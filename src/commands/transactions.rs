@@ -6,7 +6,8 @@
 //! they run right after the commit, and their replies are put where they belong.
 
 use super::execute::{
-    Answer, execute, find_again, note_expired, note_lookups, partitions_of, reply_of, until_fetched_or_locked,
+    Answer, close_over_reply, execute, find_again, note_expired, note_lookups, partitions_of, reply_of,
+    until_fetched_or_locked,
 };
 use super::serve::{self, Ready};
 use super::table::Entry;
@@ -391,6 +392,12 @@ fn run_inside(
                 Reply::Error(refusal)
             }
             Err(Failure::Wait(wait)) => wait.at_once,
+            Err(Failure::ReplyTooLong) => {
+                // The others run, as in Redis, and then the client is closed.
+                transaction.rollback_to(&savepoint);
+                close_over_reply(&request, session);
+                Reply::Null
+            }
             Err(interrupt) => {
                 session.database = database;
                 return Err(interrupt);
