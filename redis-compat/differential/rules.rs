@@ -179,7 +179,7 @@ pub const RULES: &[(&str, Rule, &str)] = &[
     (
         "dump",
         Rule::Payload,
-        "compression and the order of fields of large hashes are each server's own; values are restored",
+        "compression, the order of fields of large hashes and the nodes of lists are each server's own; values are restored",
     ),
     ("randomkey", Rule::Kind, "chance; that the key exists is seen when the data is compared"),
     ("hrandfield", Rule::Count, "chance; that they are fields is in tests/server/semantics.rs"),

@@ -133,7 +133,16 @@ impl Place {
 
     /// The middle of the cell with this score.
     pub fn of_score(score: f64) -> Place {
-        let area = Cell { bits: score as i64 as u64, steps: STEPS_MAX }.area();
+        const BITS_63: f64 = 9_223_372_036_854_775_808.0;
+        // A score need not be a cell's. Redis leaves it to the processor what becomes of those that have no integer of 64 bits.
+        let bits = if score < BITS_63 {
+            score as i64 as u64
+        } else if score < 2.0 * BITS_63 {
+            score as u64
+        } else {
+            0
+        };
+        let area = Cell { bits, steps: STEPS_MAX }.area();
         Place {
             longitude: f64::midpoint(area.west, area.east).clamp(-LONGITUDE_MAX, LONGITUDE_MAX),
             latitude: f64::midpoint(area.south, area.north).clamp(-LATITUDE_MAX, LATITUDE_MAX),

@@ -168,10 +168,7 @@ fn large_values_in_place_of_many_small_ones_stay_within_maxmemory() {
     let server = Server::launch(Launch::with(&flags));
     let mut client = server.connect();
     for first in (0..20_000).step_by(BATCH as usize) {
-        assert_eq!(
-            pipeline(&mut client, &(first..first + BATCH).map(set).collect::<Vec<_>>()),
-            None
-        );
+        assert_eq!(pipeline(&mut client, &(first..first + BATCH).map(set).collect::<Vec<_>>()), None);
     }
     let value = vec![b'x'; 500_000];
     for number in 0..20 {
@@ -213,10 +210,7 @@ fn a_lower_limit_is_reached_by_itself() {
     let mut chance = Chance::seeded("a lower limit");
     let first = chance.below(1000);
     for from in (first..first + 12_000).step_by(BATCH as usize) {
-        assert_eq!(
-            pipeline(&mut client, &(from..from + BATCH).map(set).collect::<Vec<_>>()),
-            None
-        );
+        assert_eq!(pipeline(&mut client, &(from..from + BATCH).map(set).collect::<Vec<_>>()), None);
     }
     client.check(&[("CONFIG SET maxmemory 2mb", "OK")]);
     crate::support::wait_until("the data is within the new limit", Duration::from_secs(30), || {
