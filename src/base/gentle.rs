@@ -31,9 +31,6 @@ pub fn step_aside() {
     std::thread::yield_now();
 }
 
-/// How many pages of a tree are a small step.
-pub const STEP_PAGES: u64 = 16;
-
 #[cfg(test)]
 mod tests {
     use rustix::process::getpriority_process;

@@ -13,7 +13,7 @@
 
 use super::checksums::{Checksums, DEPTH_MAX, Pages, WHAT_TO_DO, children, failed, sum_of};
 use super::page::{self, Data, Meta, PAGE_BYTES, Page};
-use super::{Environment, TreeError};
+use super::{Environment, STEP_PAGES, TreeError};
 use crate::base::{crash_point, gentle};
 use heed::{RoTxn, WithoutTls};
 use std::fs::File;
@@ -170,7 +170,7 @@ impl Copy<'_> {
         if self.buffer.len() >= BUFFER_BYTES {
             self.flush()?;
         }
-        if number.is_multiple_of(gentle::STEP_PAGES) {
+        if number.is_multiple_of(STEP_PAGES) {
             gentle::step_aside();
         }
         Ok(number)
@@ -271,7 +271,7 @@ fn scan_pages(file: &mut Summing, len: u64) -> std::io::Result<Option<Scanned>> 
         file.read_exact(&mut bytes[page_bytes..])?;
         scan.sums.push((number as u32, sum_of(&bytes)));
         number += count;
-        if number.is_multiple_of(gentle::STEP_PAGES) {
+        if number.is_multiple_of(STEP_PAGES) {
             gentle::step_aside();
         }
     }

@@ -48,6 +48,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// After how many pages work on a whole tree steps aside.
+const STEP_PAGES: u64 = 16;
 /// Address space reserved for one environment; the file grows as it is filled.
 const MAP_BYTES: usize = 256 << 30;
 /// The least: a tree can hold no more than is reserved for it.
@@ -225,7 +227,7 @@ impl Environment {
                 }
                 self.checksums.lock().check_and_list(number, &mut below)?;
                 checked += 1;
-                if checked.is_multiple_of(gentle::STEP_PAGES) {
+                if checked.is_multiple_of(STEP_PAGES) {
                     gentle::step_aside();
                 }
             }
