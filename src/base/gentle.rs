@@ -25,7 +25,7 @@ pub fn run<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-/// To be called by work of this kind after each of its small steps, tens of microseconds: whoever waits for the processor gets it. A
+/// To be called by work of this kind after each of its small steps: whoever waits for the processor gets it. A
 /// kernel may let a thread run on for milliseconds otherwise, whatever its priority.
 pub fn step_aside() {
     std::thread::yield_now();

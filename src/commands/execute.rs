@@ -163,9 +163,7 @@ fn run(
                 serve::note_ready(request.service, &transaction, None, &mut ready);
                 // A part of a command has just these partitions: it would change what other parts are to.
                 let is_whole = session.only.is_none();
-                if let Some(missing) = serve::missing(request.service, &transaction, &ready)
-                    && is_whole
-                {
+                if is_whole && let Some(missing) = serve::missing(request.service, &transaction, &ready) {
                     return Ok(Err(missing));
                 }
                 note_expired(request.service, transaction.expired());

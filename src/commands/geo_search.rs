@@ -7,6 +7,7 @@ use crate::base::number;
 use crate::protocol::args::Cursor;
 use crate::protocol::error::{self, ErrorReply};
 use crate::protocol::reply::Reply;
+use crate::protocol::spec::Argument;
 use crate::protocol::spec::access::{ACCESS, OW, RO, UPDATE};
 use crate::protocol::spec::flag::{DENYOOM, MOVABLEKEYS};
 use crate::protocol::spec::syntax::{block, double, integer, key, one_of, string, token};
@@ -31,6 +32,23 @@ const fn key_behind(word: &'static str, from: i32) -> KeySpec {
     }
 }
 
+/// Where GEOSEARCH and its kin look from.
+const FROM: Argument = one_of(
+    "from",
+    &[
+        string("member").token("FROMMEMBER"),
+        block("longitude_latitude", &[double("longitude"), double("latitude")]).token("FROMLONLAT"),
+    ],
+);
+/// How far.
+const BY: Argument = one_of(
+    "by",
+    &[
+        block("circle", &[double("radius").token("BYRADIUS"), UNIT]),
+        block("box", &[double("width").token("BYBOX"), double("height"), UNIT]),
+    ],
+);
+
 /// The declarations.
 pub const COMMANDS: &[Command] = &[
     read("geosearch", geosearch)
@@ -43,21 +61,8 @@ pub const COMMANDS: &[Command] = &[
         .history(&[("7.0.0", "Units in upper case.")])
         .arguments(&[
             key("key", 0),
-            one_of(
-                "from",
-                &[
-                    string("member").token("FROMMEMBER"),
-                    block("longitude_latitude", &[double("longitude"), double("latitude")])
-                        .token("FROMLONLAT"),
-                ],
-            ),
-            one_of(
-                "by",
-                &[
-                    block("circle", &[double("radius").token("BYRADIUS"), UNIT]),
-                    block("box", &[double("width").token("BYBOX"), double("height"), UNIT]),
-                ],
-            ),
+            FROM,
+            BY,
             one_of("order", &[token("asc", "ASC"), token("desc", "DESC")]).optional(),
             block("count", &[integer("count").token("COUNT"), token("any", "ANY").optional()]).optional(),
             token("withcoord", "WITHCOORD").optional(),
@@ -76,21 +81,8 @@ pub const COMMANDS: &[Command] = &[
         .arguments(&[
             key("destination", 0),
             key("source", 1),
-            one_of(
-                "from",
-                &[
-                    string("member").token("FROMMEMBER"),
-                    block("longitude_latitude", &[double("longitude"), double("latitude")])
-                        .token("FROMLONLAT"),
-                ],
-            ),
-            one_of(
-                "by",
-                &[
-                    block("circle", &[double("radius").token("BYRADIUS"), UNIT]),
-                    block("box", &[double("width").token("BYBOX"), double("height"), UNIT]),
-                ],
-            ),
+            FROM,
+            BY,
             one_of("order", &[token("asc", "ASC"), token("desc", "DESC")]).optional(),
             block("count", &[integer("count").token("COUNT"), token("any", "ANY").optional()]).optional(),
             token("storedist", "STOREDIST").optional(),

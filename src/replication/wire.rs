@@ -264,7 +264,7 @@ pub enum Chain {
 
 /// How hard zstd tries: the quickest of its usual levels.
 const PACKED_LEVEL: i32 = 1;
-/// Bytes packed at a time, a fifth of a millisecond's work. Each is a frame of zstd's, one behind the other.
+/// Bytes packed before the work steps aside. Each is a frame of zstd's, one behind the other.
 const PACKED_AT_ONCE: usize = 64 << 10;
 
 /// A piece of a snapshot, packed.

@@ -19,6 +19,7 @@
 //! - the count and `Items::bytes` of a big hash are exact.
 
 use super::error::Error;
+use super::varint;
 use crate::base::blob::Slice;
 use crate::base::long_double::LongDouble;
 use crate::base::number;
@@ -68,19 +69,7 @@ impl<'a> Fields<'a> {
     }
 
     fn varint(&mut self) -> Option<usize> {
-        let (mut value, mut shift) = (0, 0);
-        loop {
-            let &byte = self.payload.get(self.at)?;
-            self.at += 1;
-            value |= ((byte & 127) as usize) << shift;
-            if byte < 128 {
-                return Some(value);
-            }
-            shift += 7;
-            if shift > 56 {
-                return None;
-            }
-        }
+        Some(varint::take(self.payload, &mut self.at)? as usize)
     }
 
     fn bytes(&mut self) -> Option<&'a [u8]> {
@@ -103,14 +92,6 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
-fn put_varint(out: &mut SmallVec<[u8; 1024]>, mut value: usize) {
-    while value >= 128 {
-        out.push(value as u8 | 128);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
 fn small_count(payload: &[u8]) -> usize {
     Fields { payload, at: 0 }.varint().unwrap_or(0)
 }
@@ -122,11 +103,11 @@ fn put_small(
     expire_at: Option<i64>,
 ) -> Result<(), Interrupt> {
     let mut payload = SmallVec::new();
-    put_varint(&mut payload, pairs.len());
+    varint::put(&mut payload, pairs.len() as u64);
     for (field, value) in pairs {
-        put_varint(&mut payload, field.len());
+        varint::put(&mut payload, field.len() as u64);
         payload.extend_from_slice(field);
-        put_varint(&mut payload, value.len());
+        varint::put(&mut payload, value.len() as u64);
         payload.extend_from_slice(value);
     }
     let meta = NewValue { kind: Kind::Hash, encoding: LISTPACK, expire_at, items: None };

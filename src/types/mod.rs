@@ -13,4 +13,5 @@ pub mod lcs;
 pub mod list;
 pub mod set;
 pub mod string;
+mod varint;
 pub mod zset;

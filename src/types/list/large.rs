@@ -17,6 +17,7 @@ use super::{ROW_BYTES_MAX, Side};
 use crate::base::blob::Slice;
 use crate::store::{Entry, Interrupt, Key, Kind, NewValue, Transaction, View};
 use crate::types::counted::{Counted, LeafId, Path, Separator};
+use crate::types::varint;
 use std::ops::{ControlFlow, Range};
 
 /// Elements of a leaf.
@@ -71,30 +72,6 @@ fn index_of(side: Side) -> usize {
     usize::from(side == Side::Right)
 }
 
-fn read_varint(bytes: &mut &[u8]) -> Option<u64> {
-    let (mut value, mut shift) = (0, 0);
-    loop {
-        let (&byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        value |= u64::from(byte & 127) << shift;
-        if byte < 128 {
-            return Some(value);
-        }
-        shift += 7;
-        if shift > 56 {
-            return None;
-        }
-    }
-}
-
-fn put_varint(out: &mut Packed, mut value: u64) {
-    while value >= 128 {
-        out.push(value as u8 | 128);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
 /// Whether one more element still goes into a leaf.
 fn has_room(count: usize, bytes: usize, more: usize) -> bool {
     count == 0 || (count < ELEMENTS_MAX && bytes + more <= ROW_BYTES_MAX)
@@ -120,8 +97,9 @@ impl Large {
     pub fn of(entry: &Entry) -> Result<Option<Large>, Interrupt> {
         let Some(items) = entry.items() else { return Ok(None) };
         let (tree, at) = Counted::open(items, entry.payload()).ok_or_else(damaged)?;
-        let mut rest = entry.payload().get(at..).unwrap_or_default();
-        let mut end = || Some(End { id: read_varint(&mut rest)?, count: read_varint(&mut rest)? });
+        let mut at = at;
+        let mut take = || varint::take(entry.payload(), &mut at);
+        let mut end = || Some(End { id: take()?, count: take()? });
         let (left, right) = end().zip(end()).ok_or_else(damaged)?;
         let list = Large { tree, ends: [left, right], expire_at: entry.expire_at() };
         let len = left.count.checked_add(right.count).and_then(|count| count.checked_add(list.tree.len()));
@@ -153,8 +131,8 @@ impl Large {
         let mut payload = Packed::new();
         self.tree.encode_head(&mut payload);
         for end in self.ends {
-            put_varint(&mut payload, end.id);
-            put_varint(&mut payload, end.count);
+            varint::put(&mut payload, end.id);
+            varint::put(&mut payload, end.count);
         }
         let items = Some(self.tree.items());
         let meta = NewValue { kind: Kind::List, encoding: LARGE, expire_at: self.expire_at, items };

@@ -7,6 +7,7 @@
 //! It is short, so it is read from its beginning whatever is looked for, and written anew by every change. Bytes that make no sense
 //! end the reading; they panic nobody.
 
+use crate::types::varint;
 use smallvec::SmallVec;
 use std::ops::Range;
 
@@ -31,19 +32,7 @@ impl<'a> Ranges<'a> {
     }
 
     fn varint(&mut self) -> Option<usize> {
-        let (mut value, mut shift) = (0, 0);
-        loop {
-            let &byte = self.bytes.get(self.at)?;
-            self.at += 1;
-            value |= ((byte & 127) as usize) << shift;
-            if byte < 128 {
-                return Some(value);
-            }
-            shift += 7;
-            if shift > 56 {
-                return None;
-            }
-        }
+        Some(varint::take(self.bytes, &mut self.at)? as usize)
     }
 }
 
@@ -72,9 +61,9 @@ pub fn elements(bytes: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
 /// Packs elements.
 pub fn pack(elements: &[&[u8]]) -> Packed {
     let mut packed = Packed::new();
-    put_varint(&mut packed, elements.len());
+    varint::put(&mut packed, elements.len() as u64);
     for element in elements {
-        put_varint(&mut packed, element.len());
+        varint::put(&mut packed, element.len() as u64);
         packed.extend_from_slice(element);
     }
     packed
@@ -84,14 +73,6 @@ pub fn pack(elements: &[&[u8]]) -> Packed {
 pub fn packed_len(element: &[u8]) -> usize {
     let bits = (usize::BITS - element.len().leading_zeros()).max(1);
     bits.div_ceil(7) as usize + element.len()
-}
-
-fn put_varint(out: &mut Packed, mut value: usize) {
-    while value >= 128 {
-        out.push(value as u8 | 128);
-        value >>= 7;
-    }
-    out.push(value as u8);
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! for each member: length (varint) · member
 //! ```
 
+use crate::types::varint;
 use smallvec::SmallVec;
 use std::ops::Range;
 
@@ -58,19 +59,7 @@ impl<'a> Places<'a> {
 
     #[inline]
     fn length(&mut self) -> Option<usize> {
-        let (mut value, mut shift) = (0, 0);
-        loop {
-            let &byte = self.row.get(self.at)?;
-            self.at += 1;
-            value |= ((byte & 127) as usize) << shift;
-            if byte < 128 {
-                return Some(value);
-            }
-            shift += 7;
-            if shift > 56 {
-                return None;
-            }
-        }
+        Some(varint::take(self.row, &mut self.at)? as usize)
     }
 }
 

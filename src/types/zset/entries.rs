@@ -4,6 +4,7 @@
 //! for each: score (8, bits of the double, big-endian) · length (varint) · member
 //! ```
 
+use crate::types::varint;
 use smallvec::SmallVec;
 use std::cmp::Ordering;
 
@@ -44,21 +45,10 @@ impl<'a> Iterator for Entries<'a> {
     }
 }
 
-/// Reads a number of up to eight bytes at `at`, which goes behind it.
+/// Reads a length or a count at `at`, which goes behind it. None is as long as 2^56.
+#[inline]
 pub fn get_varint(bytes: &[u8], at: &mut usize) -> Option<usize> {
-    let (mut value, mut shift) = (0, 0);
-    loop {
-        let &byte = bytes.get(*at)?;
-        *at += 1;
-        value |= ((byte & 127) as usize) << shift;
-        if byte < 128 {
-            return Some(value);
-        }
-        shift += 7;
-        if shift > 49 {
-            return None;
-        }
-    }
+    varint::take(bytes, at).filter(|value| value >> 56 == 0).map(|value| value as usize)
 }
 
 /// Appends a number.
