@@ -184,7 +184,7 @@ fn run(
 
 /// Has the record of a change say which request of another node it carries out.
 #[cold]
-fn remember(id: (RequestId, bool), reply: &Reply, version: Version, transaction: &mut Transaction) {
+pub fn remember(id: (RequestId, bool), reply: &Reply, version: Version, transaction: &mut Transaction) {
     let mut bytes = Vec::new();
     encode(reply, version, &mut bytes);
     let answer = remembered(message::Outcome::Done, bytes).into();

@@ -9,28 +9,20 @@ use crate::protocol::reply::Reply;
 use crate::protocol::spec::access::{ACCESS, DELETE, INSERT, RW};
 use crate::protocol::spec::flag::{BLOCKING, DENYOOM, MOVABLEKEYS, NOSCRIPT};
 use crate::protocol::spec::syntax::{double, integer, key, one_of, token};
-use crate::protocol::spec::{Argument, Begin, Find, Group, KeySpec};
+use crate::protocol::spec::{Argument, Group, KeyAccess, KeySpec};
 use crate::store::{Key, Kind, Transaction};
 use crate::types::list::{self, Side};
 use std::ops::Range;
 
 const SIDES: &[Argument] = &[token("left", "LEFT"), token("right", "RIGHT")];
-const FROM: KeySpec = KeySpec::one(1, RW.and(ACCESS).and(DELETE));
+const FROM: KeySpec = KeySpec::one(1, TAKEN);
 const TO: KeySpec = KeySpec::one(2, RW.and(INSERT));
-const LAST_BUT_ONE: &[KeySpec] = &[KeySpec::range(1, -2, 1, RW.and(ACCESS).and(DELETE))];
+const LAST_BUT_ONE: &[KeySpec] = &[KeySpec::range(1, -2, 1, TAKEN)];
 const TIMEOUT_HISTORY: &[(&str, &str)] = &[("6.0.0", "The time may be a fraction of a second.")];
 
-const fn numbered(at: i32) -> KeySpec {
-    KeySpec {
-        begin: Begin::Index(at),
-        find: Find::Count { number: 0, first: 1, step: 1 },
-        access: RW.and(ACCESS).and(DELETE),
-        notes: "",
-    }
-}
-
-const LMPOP_KEYS: &[KeySpec] = &[numbered(1)];
-const BLMPOP_KEYS: &[KeySpec] = &[numbered(2)];
+const TAKEN: KeyAccess = RW.and(ACCESS).and(DELETE);
+const LMPOP_KEYS: &[KeySpec] = &[KeySpec::counted(1, TAKEN)];
+const BLMPOP_KEYS: &[KeySpec] = &[KeySpec::counted(2, TAKEN)];
 
 /// The declarations.
 pub const COMMANDS: &[Command] = &[

@@ -4,22 +4,20 @@
 //! of its own right behind the one that made the change. What a served command changes may serve others in turn (BLMOVE). A key of the
 //! wrong type does not end a wait, as in Redis.
 
-use super::execute::{find_again, note_expired};
+use super::execute::{find_again, note_expired, remember};
 use super::table::Entry;
 use super::{Failure, Handler, Outcome, Request, Wait};
 use crate::config::Settings;
-use crate::protocol::encode::encode;
 use crate::protocol::error;
 use crate::protocol::reply::Reply;
 use crate::protocol::spec::flag;
 use crate::session::client::Letter;
-use crate::session::forwarding::message::{self, remembered};
 use crate::session::holds::Holds;
 use crate::session::multi::Queued;
 use crate::session::service::Service;
 use crate::session::session::Session;
 use crate::session::waiting::{DatabaseKey, Ticket, now_us};
-use crate::store::{Answered, Key, PartitionSet, Savepoint, Transaction};
+use crate::store::{Key, PartitionSet, Savepoint, Transaction};
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -155,7 +153,9 @@ fn serve_one(
     });
     let reply = match outcome {
         Ok(reply) => {
-            remember(ticket, &reply, transaction);
+            if let Some(id) = ticket.answering {
+                remember((id, false), &reply, ticket.version, transaction);
+            }
             reply
         }
         Err(failure) => {
@@ -185,15 +185,5 @@ fn run(entry: &Entry, request: &Request, transaction: &mut Transaction) -> Outco
         Handler::Read(handler) => handler(request, transaction),
         Handler::Write(handler) => handler(request, transaction),
         Handler::Session(_) | Handler::Container => Err(error::SYNTAX.into()),
-    }
-}
-
-/// Has the record of a change say which request of another node it carries out.
-fn remember(ticket: &Ticket, reply: &Reply, transaction: &mut Transaction) {
-    if let Some(id) = ticket.answering {
-        let mut bytes = Vec::new();
-        encode(reply, ticket.version, &mut bytes);
-        let answer = remembered(message::Outcome::Done, bytes).into();
-        transaction.carries_out(Answered { request: id.0, answer }, false);
     }
 }

@@ -8,7 +8,7 @@ use crate::protocol::reply::Reply;
 use crate::protocol::spec::access::{ACCESS, OW, RO, RW, UPDATE};
 use crate::protocol::spec::flag::{DENYOOM, MOVABLEKEYS};
 use crate::protocol::spec::syntax::{integer, key};
-use crate::protocol::spec::{Argument, Begin, Find, Group, KeyAccess, KeySpec};
+use crate::protocol::spec::{Argument, Group, KeyAccess, KeySpec};
 use crate::store::{Transaction, View};
 use crate::types::set::algebra::{self, Difference};
 use crate::types::set::{self, Limits, Member, NewForm};
@@ -17,12 +17,7 @@ use std::borrow::Cow;
 const ALL_KEYS: &[KeySpec] = &[KeySpec::range(1, -1, 1, RO.and(ACCESS))];
 const SHOWN: &[Argument] = &[key("key", 0).multiple()];
 const STORED: &[Argument] = &[key("destination", 0), key("key", 1).multiple()];
-const COUNTED: &[KeySpec] = &[KeySpec {
-    begin: Begin::Index(1),
-    find: Find::Count { number: 0, first: 1, step: 1 },
-    access: RO.and(ACCESS),
-    notes: "",
-}];
+const COUNTED: &[KeySpec] = &[KeySpec::counted(1, RO.and(ACCESS))];
 
 const fn shows(command: Command) -> Command {
     command

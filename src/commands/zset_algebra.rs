@@ -1,7 +1,6 @@
 //! Sorted sets: unions, intersections, differences.
 
 use super::zset_ranges::store_found;
-use super::zsets::counted_keys;
 use super::{Command, Failure, Outcome, Request, read, write};
 use crate::base::number;
 use crate::protocol::error::{self, ErrorReply};
@@ -19,7 +18,7 @@ pub const COMMANDS: &[Command] = &[
         .arity(-3)
         .flags(MOVABLEKEYS)
         .group(Group::SortedSet)
-        .keys(&[counted_keys(1, RO.and(ACCESS))])
+        .keys(&[KeySpec::counted(1, RO.and(ACCESS))])
         .since("6.2.0")
         .complexity("O(N + M log M), N members in all sets, M shown.")
         .summary("Returns the members that are in any of several sorted sets.")
@@ -36,7 +35,7 @@ pub const COMMANDS: &[Command] = &[
         .arity(-3)
         .flags(MOVABLEKEYS)
         .group(Group::SortedSet)
-        .keys(&[counted_keys(1, RO.and(ACCESS))])
+        .keys(&[KeySpec::counted(1, RO.and(ACCESS))])
         .since("6.2.0")
         .complexity("O(N K + M log M), N members in the smallest of K sets, M shown.")
         .summary("Returns the members that are in all of several sorted sets.")
@@ -53,7 +52,7 @@ pub const COMMANDS: &[Command] = &[
         .arity(-3)
         .flags(MOVABLEKEYS)
         .group(Group::SortedSet)
-        .keys(&[counted_keys(1, RO.and(ACCESS))])
+        .keys(&[KeySpec::counted(1, RO.and(ACCESS))])
         .since("6.2.0")
         .complexity("O(N K + M log M), N members in the first of K sets, M shown.")
         .summary("Returns the members of the first sorted set that are in no other.")
@@ -66,7 +65,7 @@ pub const COMMANDS: &[Command] = &[
         .arity(-4)
         .flags(DENYOOM.and(MOVABLEKEYS))
         .group(Group::SortedSet)
-        .keys(&[KeySpec::one(1, OW.and(UPDATE)), counted_keys(2, RO.and(ACCESS))])
+        .keys(&[KeySpec::one(1, OW.and(UPDATE)), KeySpec::counted(2, RO.and(ACCESS))])
         .since("2.0.0")
         .complexity("O(N + M log M), N members in all sets, M stored.")
         .summary("Makes a sorted set of the members that are in any of several.")
@@ -83,7 +82,7 @@ pub const COMMANDS: &[Command] = &[
         .arity(-4)
         .flags(DENYOOM.and(MOVABLEKEYS))
         .group(Group::SortedSet)
-        .keys(&[KeySpec::one(1, OW.and(UPDATE)), counted_keys(2, RO.and(ACCESS))])
+        .keys(&[KeySpec::one(1, OW.and(UPDATE)), KeySpec::counted(2, RO.and(ACCESS))])
         .since("2.0.0")
         .complexity("O(N K + M log M), N members in the smallest of K sets, M stored.")
         .summary("Makes a sorted set of the members that are in all of several.")
@@ -100,7 +99,7 @@ pub const COMMANDS: &[Command] = &[
         .arity(-4)
         .flags(DENYOOM.and(MOVABLEKEYS))
         .group(Group::SortedSet)
-        .keys(&[KeySpec::one(1, OW.and(UPDATE)), counted_keys(2, RO.and(ACCESS))])
+        .keys(&[KeySpec::one(1, OW.and(UPDATE)), KeySpec::counted(2, RO.and(ACCESS))])
         .since("6.2.0")
         .complexity("O(N K + M log M), N members in the first of K sets, M stored.")
         .summary("Makes a sorted set of the members of the first one that are in no other.")
@@ -109,7 +108,7 @@ pub const COMMANDS: &[Command] = &[
         .arity(-3)
         .flags(MOVABLEKEYS)
         .group(Group::SortedSet)
-        .keys(&[counted_keys(1, RO.and(ACCESS))])
+        .keys(&[KeySpec::counted(1, RO.and(ACCESS))])
         .since("7.0.0")
         .complexity("O(N K), N members in the smallest of K sets.")
         .summary("Counts the members that are in all of several sorted sets.")

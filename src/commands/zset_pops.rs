@@ -1,6 +1,6 @@
 //! Sorted sets: taking members from their ends, from one or from the first of several; with and without waiting for a member.
 
-use super::zsets::{counted_keys, limits};
+use super::zsets::limits;
 use super::{Command, Failure, Outcome, Request, Wait, write};
 use crate::base::number;
 use crate::protocol::error::{self, ErrorReply};
@@ -26,7 +26,7 @@ pub const COMMANDS: &[Command] = &[
         .arity(-4)
         .flags(MOVABLEKEYS)
         .group(Group::SortedSet)
-        .keys(&[counted_keys(1, TAKES)])
+        .keys(&[KeySpec::counted(1, TAKES)])
         .since("7.0.0")
         .complexity("O(K + log N + M), K keys, M members taken.")
         .summary("Takes members out of the first of several sorted sets that has any.")
@@ -46,7 +46,7 @@ pub const COMMANDS: &[Command] = &[
         .arity(-5)
         .flags(BLOCKING.and(MOVABLEKEYS))
         .group(Group::SortedSet)
-        .keys(&[counted_keys(2, TAKES)])
+        .keys(&[KeySpec::counted(2, TAKES)])
         .since("7.0.0")
         .complexity("O(K + log N + M), K keys, M members taken.")
         .summary("Takes members out of the first of several sorted sets that has any, or waits for some.")

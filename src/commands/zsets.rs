@@ -11,7 +11,7 @@ use crate::protocol::reply::Reply;
 use crate::protocol::spec::access::{ACCESS, DELETE, RO, RW, UPDATE};
 use crate::protocol::spec::flag::{DENYOOM, FAST};
 use crate::protocol::spec::syntax::{block, double, integer, key, one_of, pattern, string, token};
-use crate::protocol::spec::{Begin, Find, Group, KeyAccess, KeySpec};
+use crate::protocol::spec::{Group, KeySpec};
 use crate::store::{Transaction, View};
 use crate::types::zset::{self, Edit, Limits, Scored};
 use smallvec::SmallVec;
@@ -118,16 +118,6 @@ pub(super) fn limits(request: &Request) -> Limits {
     Limits {
         entries: request.settings.zset_max_listpack_entries,
         value: request.settings.zset_max_listpack_value,
-    }
-}
-
-/// Keys counted by the word at `number`.
-pub(super) const fn counted_keys(number: i32, access: KeyAccess) -> KeySpec {
-    KeySpec {
-        begin: Begin::Index(number),
-        find: Find::Count { number: 0, first: 1, step: 1 },
-        access,
-        notes: "",
     }
 }
 

@@ -296,6 +296,12 @@ impl KeySpec {
         KeySpec::range(index, 0, 1, access)
     }
 
+    /// Keys behind their number, which is word `index`.
+    pub const fn counted(index: i32, access: KeyAccess) -> KeySpec {
+        let find = Find::Count { number: 0, first: 1, step: 1 };
+        KeySpec { begin: Begin::Index(index), find, access, notes: "" }
+    }
+
     /// The same with a remark.
     pub const fn notes(mut self, notes: &'static str) -> KeySpec {
         self.notes = notes;
