@@ -1,7 +1,7 @@
 //! The process is killed, at random moments and at every named point, and started again: what was acknowledged is there, and
 //! nothing else is. A kill loses nothing of what the kernel has, so this holds for every `appendfsync`.
 //!
-//! `LARDER_KILLS` is how many kills there are in all (about 100 by default), `LARDER_SEED` repeats the random choices.
+//! `LARDER_KILLS` is how many kills there are in all (about 100 by default), `LARDER_SEED` makes other random choices.
 
 #[path = "../support/mod.rs"]
 mod support;

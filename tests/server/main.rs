@@ -1,6 +1,6 @@
 //! Behaviour over sockets: each test starts the real binary on a port and a folder of its own.
 //!
-//! `LARDER_TEST_BINARY` names another binary to test; `LARDER_SEED` repeats the random choices of a failed run.
+//! `LARDER_TEST_BINARY` names another binary to test; `LARDER_SEED` makes other random choices.
 
 #[path = "../support/mod.rs"]
 mod support;

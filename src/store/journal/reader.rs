@@ -10,7 +10,8 @@ use crate::base::crash_point;
 use crate::base::ids::PartitionId;
 use crate::store::tree::WHAT_TO_DO;
 use memchr::memmem;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -134,10 +135,13 @@ fn cut_tail(folder: &Path, segments: &[u64], found: &Recovered) -> Result<u64, J
     Ok(cut)
 }
 
-/// Whether the second of two segments begins where the first ends: one that could not be made stands in the middle of it.
+/// Whether the second of two segments goes on where the first ends. One that could not be made stands in the middle of it, and of
+/// one whose making was interrupted nothing but its name may be there: then the journal ends in the first.
 fn is_followed(folder: &Path, pair: &[u64]) -> bool {
     let len = std::fs::metadata(segment::path(folder, pair[0])).map_or(0, |data| data.len());
-    len == HEADER_BYTES + pair[1] - pair[0]
+    let mut header = [0; HEADER_BYTES as usize];
+    let read = File::open(segment::path(folder, pair[1])).and_then(|file| file.read_exact_at(&mut header, 0));
+    len == HEADER_BYTES + pair[1] - pair[0] && read.is_ok() && is_header(&header, pair[1])
 }
 
 fn is_header(bytes: &[u8], start: u64) -> bool {

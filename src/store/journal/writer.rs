@@ -841,4 +841,20 @@ mod tests {
             assert_eq!((found.len(), recovered.end, recovered.last_segment), (0, 0, None));
         }
     }
+
+    #[test]
+    fn the_journal_ends_before_a_segment_whose_making_was_interrupted() {
+        for bytes in [&[][..], &[0; 20], &segment::header(0)[..7]] {
+            let (folder, _, _, positions) = three_records(true);
+            let end =
+                std::fs::metadata(segment::path(folder.path(), 0)).expect("is there").len() - HEADER_BYTES;
+            std::fs::write(segment::path(folder.path(), end), bytes).expect("writes");
+            // All of it is in the trees: still this is where the next record goes.
+            for from in [0, positions[2], end] {
+                let recovered = read_all(folder.path(), from, |_| Ok(())).expect("no damage");
+                assert_eq!((recovered.end, recovered.last_segment), (end, Some(0)));
+                std::fs::write(segment::path(folder.path(), end), bytes).expect("writes");
+            }
+        }
+    }
 }
