@@ -184,10 +184,14 @@ fn try_damage(
 /// It works, and nothing is lost at the next start.
 fn goes_on(store: Store, folder: &Path, expected: &Contents) {
     put(&store, b"another", b"value", 3);
-    store.checkpoint_now().expect("checkpoints");
     drop(store);
-    let mut contents = read(&open(folder).expect("opens again")).expect("reads");
-    assert!(contents.remove(&b"another"[..]).is_some() && contents == *expected);
+    // From the journal first, then from the tree.
+    for _ in 0..2 {
+        let store = open(folder).expect("opens again");
+        let mut contents = read(&store).expect("reads");
+        assert!(contents.remove(&b"another"[..]).is_some() && contents == *expected);
+        store.checkpoint_now().expect("checkpoints");
+    }
 }
 
 /// After a repair the store opens and is whole; every key it has is as it was written at some time.
@@ -305,6 +309,45 @@ fn a_tree_that_was_cut_is_noticed() {
         });
     }
     eprintln!("{outcomes:?}");
+}
+
+/// The file of the last segment of the journal.
+fn last_segment(folder: &Path) -> PathBuf {
+    let entries = std::fs::read_dir(folder.join("journal")).expect("lists");
+    entries.map(|entry| entry.expect("lists").path()).max().expect("there is one")
+}
+
+/// The mark behind what was synced is not synced itself. A tree must not say that it has what stood before the end of the mark:
+/// without the mark, that is where the next record stands.
+#[test]
+fn a_mark_that_is_lost_takes_nothing_along() {
+    const MARK_BYTES: u64 = 8 + 23; // a record's head and what a mark says
+    let scratch = tempfile::tempdir().expect("a temporary folder");
+    let folder = scratch.path().join("data");
+    let store = open(&folder).expect("opens");
+    put(&store, b"before", b"value", 3);
+    store.sync().expect("syncs");
+    store.checkpoint_now().expect("checkpoints");
+    let expected = read(&store).expect("reads");
+    drop(store);
+    let path = last_segment(&folder);
+    let bytes = std::fs::read(&path).expect("reads");
+    let kept = bytes.len() as u64 - MARK_BYTES;
+    assert!(bytes[kept as usize..].windows(6).any(|part| part == b"synced"), "a mark is the last record");
+    let cut = |len| {
+        let file = std::fs::File::options().write(true).open(&path).expect("opens");
+        file.set_len(len).expect("cuts");
+    };
+    cut(kept);
+    goes_on(open(&folder).expect("opens"), &folder, &expected);
+
+    // Less than what was synced is damage, and is not gone on behind.
+    cut(kept - 1);
+    let refused = open(&folder).err().expect("is refused");
+    assert!(refused.contains("ends at position"), "{refused}");
+    assert_says_what_to_do(&refused);
+    repair::repair(&folder, &mut |_| ()).expect("repairs");
+    goes_on(open(&folder).expect("opens"), &folder, &expected);
 }
 
 #[test]

@@ -37,8 +37,6 @@ pub struct Collected {
     emptied: Vec<Database>,
     state: State,
     generation: Generation,
-    /// Journal position up to which the batch may know transactions.
-    position: u64,
     /// What the partition knew of its dirty rows before.
     before: Before,
 }
@@ -72,10 +70,11 @@ impl Store {
         };
         let _one_at_a_time = self.writing[index].lock();
         let environment = &self.tree(index);
-        let Some(collected) = self.collect(index) else { return Ok(Checkpointed::default()) };
+        let Some(mut collected) = self.collect(index) else { return Ok(Checkpointed::default()) };
         crash_point::pass("checkpoint-collected");
         let write = journal
-            .sync_to(collected.position)
+            .sync_to(collected.state.position)
+            .map(|durable| collected.state.position = durable)
             .map_err(|JournalError(text)| TreeError(text))
             .and_then(|()| self.check_room(id, environment, &collected.batch()))
             .and_then(|()| environment.write(&collected.batch()))
@@ -87,7 +86,7 @@ impl Store {
                 return Err(error);
             }
         };
-        self.finish(index, tree, collected.generation, collected.position);
+        self.finish(index, tree, collected.generation, collected.state.position);
         self.forget_dropped(index, &collected.dropped);
         self.forget_deletions(index, &collected);
         crash_point::pass("checkpoint-done");
@@ -164,7 +163,6 @@ impl Store {
                 databases,
             },
             generation,
-            position,
             before,
         };
         Some((collected, frozen))

@@ -438,7 +438,7 @@ impl Store {
     /// Writes and syncs the whole journal: what a stop needs.
     pub fn sync(&self) -> Result<(), Interrupt> {
         let Some(journal) = &self.journal else { return Ok(()) };
-        journal.sync_to(journal.appended()).map_err(|error| Interrupt::Storage(error.0))
+        journal.sync_to(journal.appended()).map(drop).map_err(|error| Interrupt::Storage(error.0))
     }
 
     /// Why writes are refused just now, if they are.

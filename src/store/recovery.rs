@@ -130,6 +130,16 @@ pub fn open(folder: &Path, partitions: u16, databases: u16) -> Result<Opened, Op
         if let Some(lsn) = environment.must_reach().filter(|lsn| partition.lsn < *lsn) {
             return Err(lacks_transactions(partition, lsn));
         }
+        if partition.journal_start > recovered.end {
+            // What is written next would stand before what the tree says it has, and the next start would not look at it.
+            return Err(OpenError(format!(
+                "{} ends at position {}, and the tree of partition {} has what stood before {}. {WHAT_TO_DO}",
+                journal_folder.display(),
+                recovered.end,
+                partition.id,
+                partition.journal_start
+            )));
+        }
     }
     crash_point::pass("recovery-done");
     let partitions = opened.into_iter().map(Mutex::new).collect();

@@ -292,7 +292,9 @@ fn repair_journal(
     let _ = std::fs::remove_dir_all(&fresh); // of a repair that did not end
     std::fs::create_dir_all(&fresh).map_err(|error| recovery::failed("create", &fresh, &error))?;
     let salvaged = journal::salvage(&path)?;
-    let begin = Recovered { end: salvaged.end, ..Recovered::default() };
+    // Not before what the trees have either, or the next start would not look at what is written.
+    let end = known.iter().map(|known| known.state.position).fold(salvaged.end, u64::max);
+    let begin = Recovered { end, ..Recovered::default() };
     let segment_bytes = Options::default().journal_segment_bytes;
     let new = Journal::open(&fresh, &begin, SyncMode::Never, segment_bytes)?;
     let mut at: Vec<Lsn> = known.iter().map(|known| known.state.point.lsn).collect();

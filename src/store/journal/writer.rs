@@ -389,13 +389,14 @@ impl Journal {
         self.synced.fetch_max(current.end, Ordering::AcqRel);
     }
 
-    /// Syncs if `position` is not durable yet.
-    pub fn sync_to(&self, position: u64) -> Result<(), JournalError> {
-        if self.synced.load(Ordering::Acquire) >= position {
-            return Ok(());
+    /// Syncs if `position` is not durable yet. Returns where the last record before it ends that a power loss leaves: a mark may
+    /// stand behind, which it may take, and then records stand where the mark was.
+    pub fn sync_to(&self, position: u64) -> Result<u64, JournalError> {
+        if self.synced.load(Ordering::Acquire) < position {
+            self.write(position)?;
+            self.sync_now()?;
         }
-        self.write(position)?;
-        self.sync_now()
+        Ok(self.on_disk.load(Ordering::Acquire).min(position))
     }
 
     /// Whether a record of about `bytes` bytes may be appended: space is reserved for it and, if it makes data grow, for

@@ -105,7 +105,7 @@ impl Store {
             let partition = self.partitions[index].lock();
             (journal.appended(), partition.point(), partition.databases.len())
         };
-        journal.sync_to(position).map_err(|error| SnapshotError::Storage(error.0))?;
+        let position = journal.sync_to(position).map_err(|error| SnapshotError::Storage(error.0))?;
         let mut state = environment.state()?.expect("it was looked at before");
         (state.position, state.history_start) = (position, position);
         environment.write(&Batch {
