@@ -94,7 +94,8 @@ fn with_appendfsync_everysec_no_more_than_two_seconds_are_lost() {
     assert!(promised > 0, "the run was too short");
     let lie = Setting { lie: Some(Lie::JournalNotSynced), ..setting };
     let failure = lose_seconds(lie).expect_err("without syncs more is lost");
-    assert!(failure.contains("it should be"), "{failure}");
+    // Too little is there, or what the trees have shows that the journal lacks something.
+    assert!(failure.contains("it should be") || failure.contains("does not open"), "{failure}");
 }
 
 /// Loses power while one thread writes for some seconds. Returns how often, and how many transactions age alone promised.
