@@ -30,3 +30,13 @@ def pytest_runtest_logreport(report):
         outcomes[report.nodeid] = before, because
     if report.when == "teardown":
         REPORT.write(f"{report.nodeid}\t{before}\t{because}\n")
+
+
+# What these ask for is here, though it came after the version that the server tells.
+NEWER = ("tests/test_hash.py::", "tests/test_asyncio/test_hash.py::")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.nodeid.startswith(NEWER):
+            item.own_markers = [mark for mark in item.own_markers if mark.name != "skipif"]

@@ -33,7 +33,7 @@ fn put(store: &Store, name: &[u8], payload: &[u8], items: u8) {
     let key = Key::new(0, name);
     let mut transaction = store.transaction(&PartitionSet::One(store.partition_of(key.slot)), NOW);
     transaction.wait_for_disk();
-    let mut meta = NewValue { kind: Kind::Hash, encoding: 1, expire_at: None, items: None };
+    let mut meta = NewValue { kind: Kind::Hash, encoding: 1, expire_at: None, due_at: None, items: None };
     if items > 0 {
         let uid = transaction.new_uid(&key);
         let empty = Items { uid, bytes: 0 };

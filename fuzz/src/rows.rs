@@ -185,6 +185,7 @@ fn put(node: &Node, mut input: Input) {
         kind: Kind::from_bits(kind & 7).unwrap_or(Kind::Hash),
         encoding: kind >> 4,
         expire_at: (options & 1 != 0).then_some(NOW_MS + 1000),
+        due_at: None,
         items: (options & 2 != 0).then_some(Items { uid, bytes }),
     };
     transaction.put(&key, meta, &[&payload]).expect("in memory");

@@ -9,8 +9,9 @@ use crate::protocol::spec::access::{ACCESS, OW, RO, UPDATE};
 use crate::protocol::spec::flag::{ASKING, DENYOOM};
 use crate::protocol::spec::syntax::{integer, key, string as text, token};
 use crate::protocol::spec::{Argument, Group, KeySpec};
-use crate::store::{Transaction, View};
-use crate::types::{hash, keyspace, list, set, string, zset};
+use crate::store::{Kind, Transaction, View};
+use crate::types::hash::{self, Field};
+use crate::types::{keyspace, list, set, string, zset};
 
 const RESTORE_SYNTAX: &[Argument] = &[
     key("key", 0),
@@ -63,7 +64,12 @@ fn dump(request: &Request, view: &mut View) -> Outcome {
     let key = request.key(1);
     let Some(entry) = view.peek(&key)? else { return Ok(Reply::Null) };
     let dumped = payload::of(view, &key, &entry)?;
-    dumped.map(Reply::Bulk).ok_or_else(|| error::WRONG_TYPE.into())
+    match dumped {
+        Some(payload) => Ok(Reply::Bulk(payload)),
+        // All of its fields are over.
+        None if entry.kind() == Kind::Hash => Ok(Reply::Null),
+        None => Err(error::WRONG_TYPE.into()),
+    }
 }
 
 /// The words behind RESTORE's payload.
@@ -134,13 +140,18 @@ fn restore(request: &Request, transaction: &mut Transaction) -> Outcome {
             list::store_all(transaction, &key, elements.iter(), expire_at, super::lists::limits(request))?;
         }
         Value::Hash(pairs) => {
-            let pairs = pairs.iter().map(|(field, value)| (&field[..], &value[..]));
+            let fields = pairs.iter().map(|(field, value)| Field::plain((field, value)));
             let mut limits = super::hashes::limits(request);
             if request.args.at(3).first() == Some(&rdb_value::HASH_LISTPACK) {
                 // What comes as a listpack stays one, as in Redis: only its entries are counted.
                 limits.value = usize::MAX;
             }
-            hash::store_all(transaction, &key, pairs, expire_at, limits)?;
+            hash::store_all(transaction, &key, fields, expire_at, limits)?;
+        }
+        Value::TimedHash(fields) => {
+            let fields =
+                fields.iter().map(|(name, value, expire_at)| Field { name, value, expire_at: *expire_at });
+            hash::store_all(transaction, &key, fields, expire_at, super::hashes::limits(request))?;
         }
         Value::SortedSet(members) => {
             let mut members: Vec<_> = members.iter().map(|(score, member)| (*score, &member[..])).collect();

@@ -97,7 +97,7 @@ fn pexpireat(request: &Request, transaction: &mut Transaction) -> Outcome {
 
 /// Under which conditions a deadline is set.
 #[derive(Clone, Copy, Default)]
-struct Condition {
+pub(super) struct Condition {
     nx: bool,
     xx: bool,
     gt: bool,
@@ -108,16 +108,9 @@ impl Condition {
     fn parse(request: &Request) -> Result<Condition, ErrorReply> {
         let mut condition = Condition::default();
         for word in request.args.from(3) {
-            let flag = match word.to_ascii_lowercase().as_slice() {
-                b"nx" => &mut condition.nx,
-                b"xx" => &mut condition.xx,
-                b"gt" => &mut condition.gt,
-                b"lt" => &mut condition.lt,
-                _ => {
-                    return Err(ErrorReply::quoting("ERR Unsupported option ", word, ""));
-                }
-            };
-            *flag = true;
+            if !condition.add(word) {
+                return Err(ErrorReply::quoting("ERR Unsupported option ", word, ""));
+            }
         }
         if condition.nx && (condition.xx || condition.gt || condition.lt) {
             return Err(NX_AND_OTHERS);
@@ -128,8 +121,27 @@ impl Condition {
         Ok(condition)
     }
 
+    /// The one with this name.
+    pub(super) fn named(word: &[u8]) -> Option<Condition> {
+        let mut condition = Condition::default();
+        condition.add(word).then_some(condition)
+    }
+
+    /// Adds the one with this name; whether there is one.
+    fn add(&mut self, word: &[u8]) -> bool {
+        let flag = match word.to_ascii_lowercase().as_slice() {
+            b"nx" => &mut self.nx,
+            b"xx" => &mut self.xx,
+            b"gt" => &mut self.gt,
+            b"lt" => &mut self.lt,
+            _ => return false,
+        };
+        *flag = true;
+        true
+    }
+
     /// Without a deadline a key lives for ever: nothing is greater, everything is less.
-    fn allows(self, current: Option<i64>, new: i64) -> bool {
+    pub(super) fn allows(self, current: Option<i64>, new: i64) -> bool {
         !(self.nx && current.is_some()
             || self.xx && current.is_none()
             || self.gt && current.is_none_or(|current| new <= current)

@@ -155,10 +155,10 @@ fn hscan(request: &Request, view: &mut View) -> Outcome {
     let Some(entry) = hash::find(view, &key)? else { return Ok(Part::reply(0, Vec::new())) };
     let part = Part::parse(request)?;
     let mut found = Vec::new();
-    let next = hash::scan(view, &key, &entry, cursor, part.count, &mut |field, value| {
-        if part.has(field) {
-            found.push(Reply::bulk(field));
-            found.push(Reply::bulk(value));
+    let next = hash::scan(view, &key, &entry, cursor, part.count, &mut |field| {
+        if !field.is_over(request.now) && part.has(field.name) {
+            found.push(Reply::bulk(field.name));
+            found.push(Reply::bulk(field.value));
         }
     })?;
     Ok(Part::reply(next, found))

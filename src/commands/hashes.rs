@@ -8,7 +8,7 @@ use crate::protocol::spec::flag::{DENYOOM, FAST};
 use crate::protocol::spec::syntax::{block, key, string};
 use crate::protocol::spec::{Group, KeySpec};
 use crate::store::{Transaction, View};
-use crate::types::hash::{self, Limits};
+use crate::types::hash::{self, Limits, NewDeadline};
 
 /// The declarations.
 pub const COMMANDS: &[Command] = &[
@@ -140,7 +140,7 @@ fn set_pairs(request: &Request, transaction: &mut Transaction, name: &str) -> Re
         return Err(error::wrong_arity(name).into());
     }
     let pairs = (2..args.len()).step_by(2).map(|index| (args.at(index), args.at(index + 1)));
-    Ok(hash::set(transaction, &request.key(1), pairs, limits(request))?)
+    Ok(hash::set(transaction, &request.key(1), pairs, NewDeadline::None, limits(request))?)
 }
 
 fn hset(request: &Request, transaction: &mut Transaction) -> Outcome {
@@ -159,7 +159,8 @@ fn hsetnx(request: &Request, transaction: &mut Transaction) -> Outcome {
     {
         return Ok(Reply::Int(0));
     }
-    hash::set(transaction, &key, std::iter::once((field, request.args.at(3))), limits(request))?;
+    let pair = (field, request.args.at(3));
+    hash::set(transaction, &key, std::iter::once(pair), NewDeadline::None, limits(request))?;
     Ok(Reply::Int(1))
 }
 
@@ -196,12 +197,12 @@ fn collect(
     let Some(entry) = hash::find(view, &key)? else { return Ok(Vec::new()) };
     let per_field = usize::from(fields) + usize::from(values);
     let mut replies = Vec::with_capacity((hash::len(&entry) as usize).min(RESERVED_MAX) * per_field);
-    hash::visit(view, &key, &entry, &mut |field, value| {
+    hash::visit(view, &key, &entry, &mut |field| {
         if fields {
-            replies.push(Reply::bulk(field));
+            replies.push(Reply::bulk(field.name));
         }
         if values {
-            replies.push(Reply::bulk(value));
+            replies.push(Reply::bulk(field.value));
         }
     })?;
     Ok(replies)

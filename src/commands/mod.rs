@@ -22,6 +22,7 @@ mod expiry;
 mod function;
 mod geo;
 mod geo_search;
+mod hash_deadlines;
 mod hash_fields;
 mod hashes;
 mod help;
@@ -104,6 +105,7 @@ pub const GROUPS: &[&[Command]] = &[
     bitfields::COMMANDS,
     hashes::COMMANDS,
     hash_fields::COMMANDS,
+    hash_deadlines::COMMANDS,
     zsets::COMMANDS,
     zset_ranges::COMMANDS,
     zset_algebra::COMMANDS,

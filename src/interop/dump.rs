@@ -1,7 +1,7 @@
 //! DUMP payloads: a value as in an rdb file, then the format's version (2 bytes) and a CRC-64 of all before it (8 bytes),
 //! both little-endian.
 
-use super::rdb_value::{self, Form, Value};
+use super::rdb_value::{self, Form, TimedField, Value};
 use super::reader::Reader;
 use crate::store::{Entry, Interrupt, Key, Kind, View};
 use crate::types::{hash, list, set, string, zset};
@@ -11,6 +11,8 @@ static CRC: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_REDIS);
 
 /// The version that we write: that of Redis 7.0, so that every later server reads it, too.
 const VERSION: u16 = 10;
+/// And of what 7.0 does not have: deadlines of fields, which 7.4 brought.
+const VERSION_OF_TIMED: u16 = 12;
 /// The newest version whose framing we know. Types that came with it may still be unknown.
 const VERSION_MAX: u16 = 12;
 const FOOTER: usize = 10;
@@ -30,10 +32,19 @@ pub fn of(view: &mut View, key: &Key, entry: &Entry) -> Result<Option<Vec<u8>>, 
     match entry.kind() {
         Kind::String => rdb_value::write_string_value(&string::read_whole(view, key, entry)?, &mut out),
         Kind::Hash => {
-            let mut pairs: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
-            hash::visit(view, key, entry, &mut |field, value| pairs.push((field.into(), value.into())))?;
+            let mut fields: Vec<TimedField> = Vec::new();
+            hash::visit(view, key, entry, &mut |field| {
+                fields.push((field.name.into(), field.value.into(), field.expire_at));
+            })?;
+            if entry.due_at().is_some() {
+                if fields.is_empty() {
+                    return Ok(None);
+                }
+                rdb_value::write_timed_hash(&fields, &mut out);
+                return Ok(Some(seal_as(out, VERSION_OF_TIMED)));
+            }
             let form = if entry.items().is_none() { Form::Packed } else { Form::Plain };
-            let pairs = pairs.iter().map(|(field, value)| (&field[..], &value[..]));
+            let pairs = fields.iter().map(|(field, value, _)| (&field[..], &value[..]));
             rdb_value::write_hash(pairs, form, &mut out);
         }
         Kind::SortedSet => {
@@ -63,8 +74,12 @@ pub fn of(view: &mut View, key: &Key, entry: &Entry) -> Result<Option<Vec<u8>>, 
 }
 
 /// Appends the footer to a value with its type byte.
-pub fn seal(mut value: Vec<u8>) -> Vec<u8> {
-    value.extend_from_slice(&VERSION.to_le_bytes());
+pub fn seal(value: Vec<u8>) -> Vec<u8> {
+    seal_as(value, VERSION)
+}
+
+fn seal_as(mut value: Vec<u8>, version: u16) -> Vec<u8> {
+    value.extend_from_slice(&version.to_le_bytes());
     let checksum = CRC.checksum(&value);
     value.extend_from_slice(&checksum.to_le_bytes());
     value

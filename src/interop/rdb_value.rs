@@ -3,6 +3,7 @@
 use super::packed::{self, Element, ListpackWriter};
 use super::reader::{Malformed, Reader, write_length, write_string};
 use crate::base::number;
+use crate::types::hash::DEADLINE_MAX;
 use std::collections::HashSet;
 
 /// A value of any type, with its data.
@@ -14,11 +15,16 @@ pub enum Value {
     List(Elements),
     /// A hash: fields and values; no field twice, at least one.
     Hash(Vec<(Vec<u8>, Vec<u8>)>),
+    /// The same with deadlines of fields.
+    TimedHash(Vec<TimedField>),
     /// A sorted set: scores and members; no member twice, no score that is no number, at least one.
     SortedSet(Vec<(f64, Vec<u8>)>),
     /// A set: its members; none twice, at least one.
     Set(Vec<Vec<u8>>),
 }
+
+/// A field of a hash, its value and its deadline (milliseconds since 1970).
+pub type TimedField = (Vec<u8>, Vec<u8>, Option<i64>);
 
 /// Elements in order, all in one piece of memory: a few compressed bytes can be millions of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -93,6 +99,10 @@ const PACKED_NODE: u64 = 2;
 const NODE_BYTES_MAX: usize = 8192;
 /// A small set, as Redis 7.2 writes it.
 const SET_LISTPACK: u8 = 20;
+/// A hash with deadlines of fields, each counted from the first of them.
+const HASH_TIMED: u8 = 24;
+/// The same in a listpack, with the deadlines as they are.
+const HASH_LISTPACK_TIMED: u8 = 25;
 
 /// Reads a value of the type `kind`. Types that are not here are malformed.
 pub fn read(kind: u8, reader: &mut Reader) -> Result<Value, Malformed> {
@@ -114,6 +124,8 @@ pub fn read(kind: u8, reader: &mut Reader) -> Result<Value, Malformed> {
         HASH_ZIPMAP => packed_hash(&reader.string()?, packed::visit_zipmap),
         HASH_ZIPLIST => packed_hash(&reader.string()?, packed::visit_ziplist),
         HASH_LISTPACK => packed_hash(&reader.string()?, packed::visit_listpack),
+        HASH_TIMED => read_timed_hash(reader),
+        HASH_LISTPACK_TIMED => read_packed_timed_hash(reader),
         SORTED_SET_TEXT => read_sorted_set(reader, text_score),
         SORTED_SET => read_sorted_set(reader, |reader| Ok(f64::from_le_bytes(reader.array()?))),
         SORTED_SET_ZIPLIST => packed_sorted_set(&reader.string()?, packed::visit_ziplist),
@@ -172,6 +184,59 @@ fn read_hash(reader: &mut Reader) -> Result<Value, Malformed> {
         made.push(reader.string()?)?;
     }
     made.finish()
+}
+
+/// The first deadline, the number of fields, then for each how far its deadline is behind (1: it is the first, 0: there is none),
+/// its name and its value.
+fn read_timed_hash(reader: &mut Reader) -> Result<Value, Malformed> {
+    let first = i64::from_le_bytes(reader.array()?);
+    let count = reader.length()?;
+    if count > reader.rest().len() as u64 / 3 {
+        return Err(Malformed);
+    }
+    let (mut seen, mut fields) = (HashSet::new(), Vec::new());
+    for _ in 0..count {
+        let behind = reader.length()?;
+        let (name, value) = (reader.string()?, reader.string()?);
+        let expire_at = match behind.checked_sub(1) {
+            None => None,
+            Some(behind) => Some(checked_deadline(first.checked_add_unsigned(behind))?),
+        };
+        fields.push((name.to_vec(), value.into_owned(), expire_at));
+        if !seen.insert(name) {
+            return Err(Malformed);
+        }
+    }
+    if fields.is_empty() { Err(Malformed) } else { Ok(Value::TimedHash(fields)) }
+}
+
+/// A deadline that a hash can have.
+fn checked_deadline(at: Option<i64>) -> Result<i64, Malformed> {
+    at.filter(|at| (1..=DEADLINE_MAX).contains(at)).ok_or(Malformed)
+}
+
+/// The first deadline, then a listpack: name, value and deadline (0: there is none) of each field.
+fn read_packed_timed_hash(reader: &mut Reader) -> Result<Value, Malformed> {
+    let _first = reader.array::<8>()?;
+    let listpack = reader.string()?;
+    let (mut seen, mut fields, mut parts) = (HashSet::new(), Vec::new(), Vec::new());
+    packed::visit_listpack(&listpack, &mut |element| {
+        if parts.len() < 2 {
+            if parts.is_empty() && !seen.insert(element.to_vec()) {
+                return Err(Malformed);
+            }
+            parts.push(element.into_owned());
+            return Ok(());
+        }
+        let expire_at = match number::parse_i64(&element).ok_or(Malformed)? {
+            0 => None,
+            at => Some(checked_deadline(Some(at))?),
+        };
+        let value = parts.pop().unwrap_or_default();
+        fields.push((parts.pop().unwrap_or_default(), value, expire_at));
+        Ok(())
+    })?;
+    if fields.is_empty() || !parts.is_empty() { Err(Malformed) } else { Ok(Value::TimedHash(fields)) }
 }
 
 fn packed_hash<'a>(
@@ -375,6 +440,19 @@ pub fn write_hash<'a>(
     }
 }
 
+/// Writes a hash with deadlines of fields, with its type byte.
+pub fn write_timed_hash(fields: &[TimedField], out: &mut Vec<u8>) {
+    let first = fields.iter().filter_map(|(_, _, at)| *at).min().unwrap_or(0);
+    out.push(HASH_TIMED);
+    out.extend_from_slice(&first.to_le_bytes());
+    write_length(fields.len() as u64, out);
+    for (name, value, at) in fields {
+        write_length(at.map_or(0, |at| at.abs_diff(first) + 1), out);
+        write_string(name, out);
+        write_string(value, out);
+    }
+}
+
 /// Writes a sorted set with its type byte, in the order of its members.
 pub fn write_sorted_set(members: &[(f64, Vec<u8>)], form: Form, out: &mut Vec<u8>) {
     match form {
@@ -452,9 +530,25 @@ mod tests {
         }
 
         #[test]
-        fn no_change_of_a_byte_makes_it_panic(pairs in pairs(), at in any::<prop::sample::Index>(), to: u8, packed: bool) {
-            let form = if packed { Form::Packed } else { Form::Plain };
-            let mut bytes = written(&pairs, form);
+        fn hashes_with_deadlines_survive(pairs in pairs(), deadlines in prop::collection::vec(prop::option::of(1..=DEADLINE_MAX), 20)) {
+            let fields: Vec<TimedField> = pairs.into_iter().zip(deadlines).map(|((field, value), at)| (field, value, at)).collect();
+            let mut out = Vec::new();
+            write_timed_hash(&fields, &mut out);
+            prop_assert_eq!(read_back(&out), Ok(Value::TimedHash(fields)));
+        }
+
+        #[test]
+        fn no_change_of_a_byte_makes_it_panic(pairs in pairs(), at in any::<prop::sample::Index>(), to: u8, form in 0..3) {
+            let mut bytes = match form {
+                0 => written(&pairs, Form::Packed),
+                1 => written(&pairs, Form::Plain),
+                _ => {
+                    let fields: Vec<_> = pairs.into_iter().map(|(field, value)| (field, value, Some(1 << 41))).collect();
+                    let mut out = Vec::new();
+                    write_timed_hash(&fields, &mut out);
+                    out
+                }
+            };
             let at = at.index(bytes.len());
             bytes[at] = to;
             let _ = read_back(&bytes);

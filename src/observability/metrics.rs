@@ -38,6 +38,7 @@ pub struct Handles {
     keyspace_hits: Counter,
     keyspace_misses: Counter,
     expired_keys: Counter,
+    expired_fields: Counter,
     evicted_keys: Counter,
     pubsub_dropped: Counter,
     memory: Gauge,
@@ -62,6 +63,7 @@ impl Handles {
             keyspace_hits: counter!("larder_keyspace_hits_total"),
             keyspace_misses: counter!("larder_keyspace_misses_total"),
             expired_keys: counter!("larder_expired_keys_total"),
+            expired_fields: counter!("larder_expired_fields_total"),
             evicted_keys: counter!("larder_evicted_keys_total"),
             pubsub_dropped: counter!("larder_pubsub_dropped_total"),
             memory: gauge!("larder_memory_bytes"),
@@ -85,6 +87,7 @@ impl Handles {
             (&self.keyspace_hits, Counted::KeyspaceHits),
             (&self.keyspace_misses, Counted::KeyspaceMisses),
             (&self.expired_keys, Counted::ExpiredKeys),
+            (&self.expired_fields, Counted::ExpiredFields),
             (&self.evicted_keys, Counted::EvictedKeys),
             (&self.pubsub_dropped, Counted::PubsubDropped),
         ] {

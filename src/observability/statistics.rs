@@ -41,6 +41,8 @@ pub enum Counter {
     Writes,
     /// Keys removed because their time was up.
     ExpiredKeys,
+    /// Fields of hashes removed because their time was up.
+    ExpiredFields,
     /// Keys removed because of `maxmemory`.
     EvictedKeys,
     /// Clients closed because of `maxmemory-clients`.

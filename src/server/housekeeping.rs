@@ -6,6 +6,7 @@ use crate::observability::metrics::{Figures, Handles};
 use crate::observability::process::Memory;
 use crate::observability::statistics::Counter;
 use crate::session::service::Service;
+use crate::types::hash;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -76,7 +77,7 @@ fn expire(service: &Service) {
     let mut position = 0;
     for id in 0..service.store.partition_count() {
         loop {
-            let expired = match service.store.expire(PartitionId(id), now, EXPIRE_BATCH) {
+            let expired = match service.store.expire(PartitionId(id), now, EXPIRE_BATCH, hash::clear_over) {
                 Ok(expired) => expired,
                 Err(error) => {
                     tracing::warn!("expiry of partition {id} waits: {error:?}");
@@ -84,6 +85,7 @@ fn expire(service: &Service) {
                 }
             };
             service.statistics.add(Counter::ExpiredKeys, expired.keys);
+            service.statistics.add(Counter::ExpiredFields, expired.parts);
             position = position.max(expired.position);
             if !expired.more || service.stop.is_ordered() {
                 break;

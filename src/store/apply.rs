@@ -294,7 +294,8 @@ mod tests {
         let set = PartitionSet::of(keys.iter().map(|key| store.partition_of(key.slot)).collect());
         let mut transaction = store.transaction(&set, NOW);
         for key in &keys {
-            let meta = NewValue { kind: Kind::String, encoding: 0, expire_at: None, items: None };
+            let meta =
+                NewValue { kind: Kind::String, encoding: 0, expire_at: None, due_at: None, items: None };
             transaction.put(key, meta, &[value]).expect("in memory");
         }
         store.flush(transaction.commit()).expect("writes");
@@ -351,7 +352,7 @@ mod tests {
         let primary = open(folders[0].path());
         let key = Key::new(12, b"key");
         let mut transaction = primary.transaction(&PartitionSet::All, NOW);
-        let meta = NewValue { kind: Kind::String, encoding: 0, expire_at: None, items: None };
+        let meta = NewValue { kind: Kind::String, encoding: 0, expire_at: None, due_at: None, items: None };
         transaction.put(&key, meta, &[b"x"]).expect("in memory");
         transaction.flush_database(14);
         primary.flush(transaction.commit()).expect("writes");

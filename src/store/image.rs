@@ -92,7 +92,8 @@ mod tests {
         let mut transaction = store.transaction(&PartitionSet::One(P), 1);
         let (string, hash) = ([b's', number % 7], [b'h', number % 3]);
         let (string, hash) = (Key::new(u16::from(number % 2), &string), Key::new(0, &hash));
-        let meta = NewValue { kind: Kind::String, encoding: 0, expire_at: Some(9), items: None };
+        let meta =
+            NewValue { kind: Kind::String, encoding: 0, expire_at: Some(9), due_at: None, items: None };
         transaction.put(&string, meta, &[&[number]]).expect("in memory");
         let uid = transaction.new_uid(&hash);
         let bytes = transaction.put_new_item(&hash, uid, b"field", &[&[number]]) as u64;

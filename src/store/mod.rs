@@ -40,7 +40,7 @@ pub use apply::ApplyError;
 pub use background::Background;
 pub use checkpoint::Checkpointed;
 pub use eviction::{Evicted, Policy};
-pub use expiry::Expired;
+pub use expiry::{ClearParts, Expired};
 pub use journal::SyncMode;
 pub use options::{Options, StoreStatus};
 pub use partition::Counters;

@@ -36,7 +36,8 @@ fn name(random: &mut StdRng) -> Vec<u8> {
 pub fn put(store: &Store, database: u16, name: &[u8], model: &Model) {
     let key = Key::new(database, name);
     let mut transaction = store.transaction(&PartitionSet::One(store.partition_of(key.slot)), NOW);
-    let mut meta = NewValue { kind: Kind::Hash, encoding: 1, expire_at: model.expire_at, items: None };
+    let mut meta =
+        NewValue { kind: Kind::Hash, encoding: 1, expire_at: model.expire_at, due_at: None, items: None };
     if !model.items.is_empty() {
         let uid = transaction.new_uid(&key);
         let bytes: i64 = model.items.iter().map(|(s, v)| transaction.put_new_item(&key, uid, s, &[v])).sum();
@@ -232,10 +233,13 @@ fn expired_keys_are_masked_at_once_and_removed_in_time_order() {
     assert!(view.get(&Key::new(0, &[b'k', 58])).expect("reads").is_none());
     assert!(view.get(&Key::new(0, &[b'k', 59])).expect("reads").is_some());
     drop(view);
-    let expired: u64 =
-        (0..4).map(|id| store.expire(PartitionId(id), later, 1000).expect("expires").keys).sum();
+    let expired: u64 = (0..4)
+        .map(|id| store.expire(PartitionId(id), later, 1000, |_, _, _| Ok(0)).expect("expires").keys)
+        .sum();
     assert_eq!((expired, store.counters(0).keys), (59, 41));
-    let again: u64 = (0..4).map(|id| store.expire(PartitionId(id), later, 1000).expect("expires").keys).sum();
+    let again: u64 = (0..4)
+        .map(|id| store.expire(PartitionId(id), later, 1000, |_, _, _| Ok(0)).expect("expires").keys)
+        .sum();
     assert_eq!(again, 0);
 }
 
@@ -244,7 +248,7 @@ fn a_transaction_sees_its_own_changes_and_leaves_nothing_if_dropped() {
     let store = Store::in_memory(4, 2);
     let key = Key::new(0, b"key");
     put(&store, 0, b"key", &Model { payload: b"old".to_vec(), ..Model::default() });
-    let meta = NewValue { kind: Kind::String, encoding: 0, expire_at: None, items: None };
+    let meta = NewValue { kind: Kind::String, encoding: 0, expire_at: None, due_at: None, items: None };
     let mut transaction = store.transaction(&PartitionSet::All, NOW);
     transaction.put(&key, meta, &[b"new"]).expect("puts");
     let point = transaction.savepoint();
@@ -331,7 +335,8 @@ fn rows_beyond_memory_are_fetched_without_the_lock() {
         let key = Key::new(0, std::slice::from_ref(&number));
         let put = store.until_fetched(|| {
             let mut transaction = store.transaction(&PartitionSet::One(store.partition_of(key.slot)), NOW);
-            let meta = NewValue { kind: Kind::String, encoding: 0, expire_at: None, items: None };
+            let meta =
+                NewValue { kind: Kind::String, encoding: 0, expire_at: None, due_at: None, items: None };
             transaction.put(&key, meta, &[&[number; 30]])?;
             transaction.commit();
             Ok(())

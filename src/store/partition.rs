@@ -55,13 +55,16 @@ pub struct Prior {
     pub bytes: u64,
     /// Its deadline.
     pub expire_at: Option<i64>,
+    /// The first of its deadline and those of its parts.
+    pub next_deadline: Option<i64>,
 }
 
 impl Prior {
     /// Of a key row; `None` for a deletion.
     pub fn of(row: &Blob) -> Option<Prior> {
         let (meta, _) = row::decode_value(row.value())?;
-        Some(Prior { bytes: row::stored_bytes(row, &meta), expire_at: meta.expire_at })
+        let bytes = row::stored_bytes(row, &meta);
+        Some(Prior { bytes, expire_at: meta.expire_at, next_deadline: meta.next_deadline() })
     }
 }
 
@@ -384,13 +387,14 @@ impl Partition {
         let new = Prior::of(&row);
         slot.counters.replace(prior, new);
         self.bytes = self.bytes + new.map_or(0, |new| new.bytes) - prior.map_or(0, |prior| prior.bytes);
-        let (old_deadline, new_deadline) = (prior.and_then(|p| p.expire_at), new.and_then(|n| n.expire_at));
+        let [old_deadline, new_deadline] = [prior, new].map(|row| row.and_then(|row| row.next_deadline));
         if old_deadline != new_deadline {
             self.deadlines.replace(row.key(), old_deadline, new_deadline);
         }
         if !self.watches.is_empty() && !self.is_quiet {
             // That an expired key is cleared away changes nothing for those who watch it; whoever saw it before looks anew.
-            let is_clearance = new.is_none() && old_deadline.is_some_and(|at| at < clock::unix_ms());
+            let expired = prior.and_then(|prior| prior.expire_at);
+            let is_clearance = new.is_none() && expired.is_some_and(|at| at < clock::unix_ms());
             if !is_clearance {
                 self.watches.changed(number as u16, row::name_of(&row));
             }

@@ -214,7 +214,7 @@ fn move_rows(
         counters.keys += 1;
         counters.expires += u64::from(meta.expire_at.is_some());
         counters.bytes += row::stored_bytes(&row, &meta);
-        writer.add_key(row, meta.expire_at);
+        writer.add_key(row, meta.next_deadline());
     });
     old.rows(TreeName::Items, &mut |key, value| {
         let is_used =
@@ -243,8 +243,8 @@ struct RowWriter<'a> {
 }
 
 impl RowWriter<'_> {
-    fn add_key(&mut self, row: Blob, expire_at: Option<i64>) {
-        self.keys.push((row, expire_at));
+    fn add_key(&mut self, row: Blob, deadline: Option<i64>) {
+        self.keys.push((row, deadline));
         self.write_if_many();
     }
 

@@ -5,12 +5,13 @@
 //!
 //! ```text
 //! keys   key:   database id (4) · slot (2) · hash32(name) (4) · name
-//!        value: kind | encoding << 4 (1) · flags (1) · [expire at, ms (8)] · [uid (12) · bytes in items (8)] · payload
+//!        value: kind | encoding << 4 (1) · flags (1) · [expire at, ms (8)] · [due at, ms (8)] · [uid (12) · bytes in items (8)]
+//!               · payload
 //! items  key:   uid (12) · suffix the data type chooses (a hash: hash32(field) · field; a string: chunk number)
 //!        value: as the data type writes it
 //! ```
 //!
-//! Flags: bit 0 an expire time follows, bit 1 a uid follows, bits 4-7 the format version (1).
+//! Flags: bit 0 an expire time follows, bit 1 a uid follows, bit 2 a due time follows, bits 4-7 the format version (1).
 
 use crate::base::blob::{Blob, Head, Slice};
 use crate::base::ids::{Slot, Uid};
@@ -25,6 +26,7 @@ pub const KEY_PREFIX: usize = 10;
 
 const HAS_EXPIRE: u8 = 1;
 const HAS_ITEMS: u8 = 2;
+const HAS_DUE: u8 = 4;
 const VERSION: u8 = 1 << 4;
 
 /// Seeded once a process: attackers cannot choose names that fall into one bucket.
@@ -99,8 +101,21 @@ pub struct NewValue {
     pub encoding: u8,
     /// Deadline, milliseconds since 1970.
     pub expire_at: Option<i64>,
+    /// When the first part of it that has a deadline of its own is over (a field of a hash), in the same unit.
+    pub due_at: Option<i64>,
     /// Its rows in the items tree, if it has any.
     pub items: Option<Items>,
+}
+
+impl NewValue {
+    /// When there is something to do for the expiry: the key is to go, or a part of it.
+    #[inline]
+    pub fn next_deadline(&self) -> Option<i64> {
+        match (self.expire_at, self.due_at) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (one, other) => one.or(other),
+        }
+    }
 }
 
 /// What a key holds: a key row, decoded.
@@ -130,6 +145,10 @@ impl Entry {
     /// Deadline, milliseconds since 1970.
     pub fn expire_at(&self) -> Option<i64> {
         self.meta.expire_at
+    }
+    /// When the first part of it with a deadline of its own is over.
+    pub fn due_at(&self) -> Option<i64> {
+        self.meta.due_at
     }
     /// Its rows in the items tree.
     pub fn items(&self) -> Option<Items> {
@@ -185,13 +204,18 @@ pub fn decode_value(value: &[u8]) -> Option<(NewValue, usize)> {
     };
     let expire_at =
         if flags & HAS_EXPIRE != 0 { Some(i64::from_be_bytes(take(8)?.try_into().ok()?)) } else { None };
+    let due_at =
+        if flags & HAS_DUE != 0 { Some(i64::from_be_bytes(take(8)?.try_into().ok()?)) } else { None };
     let items = if flags & HAS_ITEMS != 0 {
         let uid = Uid::from_bytes(take(Uid::LEN)?)?;
         Some(Items { uid, bytes: u64::from_be_bytes(take(8)?.try_into().ok()?) })
     } else {
         None
     };
-    Some((NewValue { kind: Kind::from_bits(first & 15)?, encoding: first >> 4, expire_at, items }, at))
+    Some((
+        NewValue { kind: Kind::from_bits(first & 15)?, encoding: first >> 4, expire_at, due_at, items },
+        at,
+    ))
 }
 
 /// Writes the head of a key row's value.
@@ -199,8 +223,12 @@ pub fn decode_value(value: &[u8]) -> Option<(NewValue, usize)> {
 pub fn encode_head(meta: &NewValue, out: &mut Vec<u8>) {
     debug_assert!(meta.encoding < 16);
     out.push(meta.kind as u8 | meta.encoding << 4);
-    out.push(VERSION | u8::from(meta.expire_at.is_some()) | (u8::from(meta.items.is_some()) << 1));
-    if let Some(ms) = meta.expire_at {
+    let has = |there: bool, flag: u8| if there { flag } else { 0 };
+    let flags = has(meta.expire_at.is_some(), HAS_EXPIRE)
+        | has(meta.due_at.is_some(), HAS_DUE)
+        | has(meta.items.is_some(), HAS_ITEMS);
+    out.push(VERSION | flags);
+    for ms in [meta.expire_at, meta.due_at].into_iter().flatten() {
         out.extend_from_slice(&ms.to_be_bytes());
     }
     if let Some(items) = meta.items {
@@ -266,17 +294,18 @@ mod tests {
 
     #[test]
     fn a_value_head_survives_the_round_trip() {
-        for expire_at in [None, Some(0), Some(i64::MAX)] {
+        for (expire_at, due_at) in [(None, None), (Some(0), Some(8)), (Some(i64::MAX), None), (None, Some(1))]
+        {
             for items in [None, Some(Items { uid: Uid { lsn: 7, index: 9 }, bytes: 1 << 40 })] {
-                let meta = NewValue { kind: Kind::Hash, encoding: 3, expire_at, items };
+                let meta = NewValue { kind: Kind::Hash, encoding: 3, expire_at, due_at, items };
                 let mut bytes = Vec::new();
                 encode_head(&meta, &mut bytes);
                 let head_len = bytes.len();
                 bytes.extend_from_slice(b"payload");
                 let (read, at) = decode_value(&bytes).expect("decodes");
                 assert_eq!(
-                    (read.kind, read.encoding, read.expire_at, read.items),
-                    (Kind::Hash, 3, expire_at, items)
+                    (read.kind, read.encoding, read.expire_at, read.due_at, read.items),
+                    (Kind::Hash, 3, expire_at, due_at, items)
                 );
                 assert_eq!(at, head_len);
                 for cut in 0..head_len {

@@ -58,9 +58,13 @@ fn add_value(view: &mut View, key: &Key, entry: &Entry, digest: &mut Digest) -> 
     digest.mix(entry.kind().name().as_bytes());
     match entry.kind() {
         Kind::String => digest.mix(&string::read_whole(view, key, entry)?),
-        Kind::Hash => hash::visit(view, key, entry, &mut |field, value| {
-            digest.add(&Digest::of_parts(&[field, value]).0);
-        })?,
+        // Those that are over as well: they go when the primary says so.
+        Kind::Hash => hash::scan(view, key, entry, 0, usize::MAX, &mut |field| {
+            let deadline = field.expire_at.map(|at| at.to_be_bytes());
+            let parts = [field.name, field.value, deadline.as_ref().map_or(&[][..], |at| at)];
+            digest.add(&Digest::of_parts(&parts[..2 + usize::from(deadline.is_some())]).0);
+        })
+        .map(drop)?,
         Kind::SortedSet => zset::visit(view, key, entry, &mut |(score, member)| {
             digest.add(&Digest::of_parts(&[member, number::format_f64(score).as_bytes()]).0);
         })?,

@@ -85,7 +85,7 @@ mod tests {
             bytes += transaction.put_new_item(key, uid, &[i], &[&[i, i]]) as u64;
         }
         let items = Some(Items { uid, bytes });
-        let meta = NewValue { kind: Kind::Hash, encoding: 1, expire_at: Some(5000), items };
+        let meta = NewValue { kind: Kind::Hash, encoding: 1, expire_at: Some(5000), due_at: None, items };
         transaction.put(key, meta, &[b"head"]).expect("in memory");
     }
 

@@ -119,7 +119,7 @@ fn put(
     if elements.is_empty() {
         return transaction.remove(key);
     }
-    let meta = NewValue { kind: Kind::List, encoding: SMALL, expire_at, items: None };
+    let meta = NewValue { kind: Kind::List, encoding: SMALL, expire_at, due_at: None, items: None };
     transaction.put(key, meta, &[&packed::pack(elements)])
 }
 

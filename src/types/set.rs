@@ -120,7 +120,7 @@ fn put_integers(
     row: &[&[u8]],
     expire_at: Option<i64>,
 ) -> Result<(), Interrupt> {
-    let meta = NewValue { kind: Kind::Set, encoding: INTEGERS, expire_at, items: None };
+    let meta = NewValue { kind: Kind::Set, encoding: INTEGERS, expire_at, due_at: None, items: None };
     transaction.put(key, meta, row)
 }
 
@@ -149,7 +149,7 @@ fn put_small(
     if row.iter().all(|part| part.is_empty()) {
         return transaction.remove(key);
     }
-    let meta = NewValue { kind: Kind::Set, encoding: SMALL, expire_at, items: None };
+    let meta = NewValue { kind: Kind::Set, encoding: SMALL, expire_at, due_at: None, items: None };
     transaction.put(key, meta, row)
 }
 

@@ -238,7 +238,7 @@ pub fn store_as(
 
 #[inline]
 fn inline(encoding: Encoding, expire_at: Option<i64>) -> NewValue {
-    NewValue { kind: Kind::String, encoding: encoding as u8, expire_at, items: None }
+    NewValue { kind: Kind::String, encoding: encoding as u8, expire_at, due_at: None, items: None }
 }
 
 fn store_chunks(
@@ -268,7 +268,7 @@ fn put_head(
     expire_at: Option<i64>,
 ) -> Result<(), Interrupt> {
     let encoding = Encoding::Chunked as u8;
-    let meta = NewValue { kind: Kind::String, encoding, expire_at, items: Some(items) };
+    let meta = NewValue { kind: Kind::String, encoding, expire_at, due_at: None, items: Some(items) };
     transaction.put(key, meta, &[&(len as u64).to_be_bytes()])
 }
 
@@ -471,7 +471,13 @@ mod tests {
         for payload in [&u64::MAX.to_be_bytes()[..], &[0, 0, 16, 0, 0, 0, 0, 0], b"short"] {
             let mut transaction = store.transaction(&PartitionSet::All, 0);
             let items = Items { uid: transaction.new_uid(&key()), bytes: 0 };
-            let head = NewValue { kind: Kind::String, encoding: 3, expire_at: None, items: Some(items) };
+            let head = NewValue {
+                kind: Kind::String,
+                encoding: 3,
+                expire_at: None,
+                due_at: None,
+                items: Some(items),
+            };
             transaction.put(&key(), head, &[payload]).expect("in memory");
             let entry = transaction.get(&key()).expect("in memory").expect("exists");
             assert!(matches!(find(&mut transaction, &key()), Err(Error::Interrupt(Interrupt::Storage(_)))));

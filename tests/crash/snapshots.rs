@@ -41,7 +41,8 @@ fn ids() -> impl Iterator<Item = PartitionId> {
 fn set(store: &Store, name: &str, value: &[u8]) {
     let key = Key::new(0, name.as_bytes());
     let mut transaction = store.transaction(&PartitionSet::One(store.partition_of(key.slot)), NOW);
-    let meta = NewValue { kind: Kind::String, encoding: 0, expire_at: Some(NOW + 1000), items: None };
+    let meta =
+        NewValue { kind: Kind::String, encoding: 0, expire_at: Some(NOW + 1000), due_at: None, items: None };
     transaction.put(&key, meta, &[value]).expect("puts");
     transaction.commit();
 }

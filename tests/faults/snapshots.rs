@@ -17,7 +17,7 @@ fn open(folder: &Path) -> Store {
 
 fn set(store: &Store, name: &str, value: &[u8]) {
     let mut transaction = store.transaction(&PartitionSet::One(ID), NOW);
-    let meta = NewValue { kind: Kind::String, encoding: 0, expire_at: None, items: None };
+    let meta = NewValue { kind: Kind::String, encoding: 0, expire_at: None, due_at: None, items: None };
     transaction.put(&Key::new(0, name.as_bytes()), meta, &[value]).expect("puts");
     store.flush(transaction.commit()).expect("flushes");
 }

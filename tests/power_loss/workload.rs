@@ -5,7 +5,7 @@ use crate::history::{Change, Committed, DATABASES, Data, PARTITIONS, Place, Valu
 use crate::types;
 use larder::base::ids::{PartitionId, Slot};
 use larder::store::{Key, Options, PartitionSet, Store, SyncMode, Transaction, View};
-use larder::types::{keyspace, string};
+use larder::types::{hash, keyspace, string};
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -39,7 +39,7 @@ pub fn commit(store: &Store, changes: Vec<Change>, now: i64) -> Option<Committed
 
 /// Removes what is over in a partition.
 pub fn expire(store: &Store, partition: u16, now: i64) -> Option<Committed> {
-    let expired = store.expire(PartitionId(partition), now, usize::MAX).expect("reads");
+    let expired = store.expire(PartitionId(partition), now, usize::MAX, hash::clear_over).expect("reads");
     let changes = vec![Change::Expire(partition, now)];
     (expired.keys > 0).then_some(Committed { position: expired.position, changes, now })
 }

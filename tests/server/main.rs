@@ -10,6 +10,7 @@ mod clients;
 mod configuration;
 mod connections;
 mod differential;
+mod hash_deadlines;
 mod limits;
 mod lost;
 mod observability;

@@ -67,6 +67,8 @@ const CHANGES: &[(&str, &str, Arguments, Apply)] = &[
     ("number", "INCRBY", |draw| vec![draw.number(100)], |content, words| add_number(content.text(), &words[0])),
     ("hash", "HSET", |draw| draw.pairs(Draw::item, Draw::value), |content, words| content.fields().extend(pairs(words))),
     ("hash", "HSET", |draw| vec![draw.item(), draw.value()], |content, words| content.fields().extend(pairs(words))),
+    // Deadlines of fields, so late that nobody sees one reached.
+    ("hash", "HSETEX", |draw| ["PXAT", "4102444800000", "FIELDS", "1"].map(Word::from).into_iter().chain([draw.item(), draw.value()]).collect(), |content, words| content.fields().extend(pairs(&words[4..]))),
     ("hash", "HDEL", |draw| draw.some(Draw::item), |content, words| content.fields().retain(|field, _| !words.contains(field))),
     ("set", "SADD", |draw| draw.some(Draw::member), |content, words| content.members().extend(words.iter().cloned())),
     ("set", "SADD", |draw| vec![draw.member()], |content, words| content.members().extend(words.iter().cloned())),

@@ -38,6 +38,7 @@ pub fn stats(facts: &Facts, lines: &mut Lines) {
     lines.add("rejected_connections", count(Counter::ConnectionsRejected));
     lines.zeros(&["sync_full", "sync_partial_ok", "sync_partial_err"]);
     lines.add("expired_keys", count(Counter::ExpiredKeys));
+    lines.add("expired_subkeys", count(Counter::ExpiredFields)); // its name since 7.4
     lines.add("expired_stale_perc", "0.00");
     lines.zeros(&["expired_time_cap_reached_count", "expire_cycle_cpu_milliseconds"]);
     lines.add("evicted_keys", count(Counter::EvictedKeys));

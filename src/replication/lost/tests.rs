@@ -7,7 +7,7 @@ use crate::base::ids::{Lsn, PartitionId, Slot};
 use crate::interop::dump;
 use crate::interop::rdb_value::Value;
 use crate::store::{Key, Options, PartitionSet, Transaction};
-use crate::types::hash::Limits;
+use crate::types::hash::{Limits, NewDeadline};
 use crate::types::{hash, keyspace, string};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -42,7 +42,7 @@ fn set(transaction: &mut Transaction, key: &Key, value: &[u8]) {
 }
 
 fn set_fields(transaction: &mut Transaction, key: &Key, pairs: &[hash::Pair], limits: Limits) {
-    hash::set(transaction, key, pairs.iter().copied(), limits).expect("is a hash");
+    hash::set(transaction, key, pairs.iter().copied(), NewDeadline::None, limits).expect("is a hash");
 }
 
 fn tail_of(partition: u16, common: u64) -> LostTail {
@@ -423,7 +423,13 @@ fn random_change(transaction: &mut Transaction, random: &mut StdRng, swaps: bool
         4 | 5 => {
             let limits = if number.is_multiple_of(2) { SMALL } else { BIG };
             let field = [number % 5];
-            _ = hash::set(transaction, &key, [(&field[..], &[number][..])].into_iter(), limits);
+            _ = hash::set(
+                transaction,
+                &key,
+                [(&field[..], &[number][..])].into_iter(),
+                NewDeadline::None,
+                limits,
+            );
         }
         6 => _ = hash::delete(transaction, &key, [&[number % 5][..]].into_iter()),
         7 => _ = keyspace::remove(transaction, &key).expect("writes"),

@@ -196,7 +196,7 @@ impl<'a> Writer<'a> {
         let line = Line { expire_at_ms: entry.expire_at(), ..line.of_kind(Some(entry.kind())) };
         self.out.line(&match entry.kind() {
             _ if entry.items().is_some() => line,
-            Kind::Hash => line.with_fields(hash::Fields::new(entry.payload())),
+            Kind::Hash => line.with_fields(hash::Fields::of(&entry).map(|field| (field.name, field.value))),
             Kind::Set => with_members(line, &entry),
             _ => line.with_value(entry.payload()),
         })
@@ -215,8 +215,12 @@ impl<'a> Writer<'a> {
                 return self.out.line(&line.with_members(set::packed::members(item.value())));
             }
             Some(Kind::Hash) => {
-                let (field, value) = hash::pair_of_row(suffix, item.value());
-                (line.with_field(field), value)
+                // The other rows are the order of deadlines, which says nothing new.
+                let field = hash::field_of_row(suffix, item.value());
+                (
+                    line.with_field(field.map_or(suffix, |field| field.name)),
+                    field.map_or(&[][..], |field| field.value),
+                )
             }
             Some(Kind::SortedSet) => {
                 // The other rows are its order, which says nothing new.

@@ -318,7 +318,8 @@ mod tests {
     use crate::store::row::NewValue;
 
     fn key_row(name: &[u8], value: &[u8]) -> Blob {
-        let meta = NewValue { kind: Kind::String, encoding: 0, expire_at: Some(5), items: None };
+        let meta =
+            NewValue { kind: Kind::String, encoding: 0, expire_at: Some(5), due_at: None, items: None };
         let prefix = row::key_prefix(3, Slot(9), 4);
         row::build(&mut Vec::new(), row::table_hash(name), &[&prefix, name], |out| {
             row::encode_head(&meta, out);

@@ -386,8 +386,9 @@ fn a_replica_stays_one_when_a_snapshot_takes_its_partition_s_place() {
         transaction.remove(&key).expect("reads");
         transaction.admit(false).map(|()| transaction.commit())
     };
-    let expired =
-        |store: &Store| -> u64 { ids().map(|id| store.expire(id, late, 100).expect("reads").keys).sum() };
+    let expired = |store: &Store| -> u64 {
+        ids().map(|id| store.expire(id, late, 100, |_, _, _| Ok(0)).expect("reads").keys).sum()
+    };
     assert!(matches!(change(replica.store(), &[1]), Err(crate::store::Interrupt::NotPrimary)));
     let evicted = replica.store().evict(0, crate::store::Policy::AllKeysRandom, 5, (10, 0), late);
     assert_eq!((evicted.expect("reads").keys, expired(replica.store())), (0, 0));
@@ -412,6 +413,7 @@ fn changes_with_a_concern_mark_their_partitions_until_these_are_given_up() {
         kind: crate::store::Kind::String,
         encoding: 0,
         expire_at: None,
+        due_at: None,
         items: None,
     };
     transaction.put(&one, meta, &[b"x"]).expect("in memory");

@@ -145,17 +145,24 @@ fn pair(lead: &str, text: Option<&String>, base64: Option<&String>) -> String {
     }
 }
 
+fn shown_fields<'a>(count: usize, pairs: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> String {
+    let few = pairs.take(FIELDS_SHOWN_MAX);
+    let few = few.map(|(field, value)| format!("{} = {}", beginning(field), beginning(value)));
+    let text = few.collect::<Vec<_>>().join(", ");
+    let more = if count > FIELDS_SHOWN_MAX { ", …" } else { "" };
+    format!("hash of {count} fields: {text}{more}")
+}
+
 /// What a key held, in short.
 fn held(state: &State) -> String {
     let Some(held) = &state.held else { return "is not there".to_owned() };
     let text = match dump::open(&held.dump) {
         Ok(Value::String(bytes)) => format!("= {}", beginning(&bytes)),
         Ok(Value::Hash(pairs)) => {
-            let few = pairs.iter().take(FIELDS_SHOWN_MAX);
-            let few = few.map(|(field, value)| format!("{} = {}", beginning(field), beginning(value)));
-            let text = few.collect::<Vec<_>>().join(", ");
-            let more = if pairs.len() > FIELDS_SHOWN_MAX { ", …" } else { "" };
-            format!("hash of {} fields: {text}{more}", pairs.len())
+            shown_fields(pairs.len(), pairs.iter().map(|(field, value)| (&field[..], &value[..])))
+        }
+        Ok(Value::TimedHash(fields)) => {
+            shown_fields(fields.len(), fields.iter().map(|(field, value, _)| (&field[..], &value[..])))
         }
         Ok(Value::SortedSet(members)) => {
             let few = members.iter().take(FIELDS_SHOWN_MAX);

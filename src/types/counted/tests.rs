@@ -22,7 +22,8 @@ fn close(transaction: &mut Transaction, tree: &mut Counted) {
     tree.flush(transaction, &key()).expect("in memory");
     let mut head = SmallVec::new();
     tree.encode_head(&mut head);
-    let meta = NewValue { kind: Kind::List, encoding: 1, expire_at: None, items: Some(tree.items()) };
+    let meta =
+        NewValue { kind: Kind::List, encoding: 1, expire_at: None, due_at: None, items: Some(tree.items()) };
     transaction.put(&key(), meta, &[&head]).expect("in memory");
 }
 

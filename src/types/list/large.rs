@@ -135,7 +135,8 @@ impl Large {
             varint::put(&mut payload, end.count);
         }
         let items = Some(self.tree.items());
-        let meta = NewValue { kind: Kind::List, encoding: LARGE, expire_at: self.expire_at, items };
+        let meta =
+            NewValue { kind: Kind::List, encoding: LARGE, expire_at: self.expire_at, due_at: None, items };
         transaction.put(key, meta, &[&payload])
     }
 

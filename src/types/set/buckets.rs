@@ -143,6 +143,7 @@ impl Big {
             kind: Kind::Set,
             encoding: super::BIG,
             expire_at: self.expire_at,
+            due_at: None,
             items: Some(self.items),
         };
         let payload = [

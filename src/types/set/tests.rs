@@ -309,7 +309,7 @@ fn put_raw(transaction: &mut Transaction, encoding: u8, payload: &[u8], rows: &[
     let bytes =
         rows.iter().map(|(suffix, row)| transaction.put_new_item(&key(), uid, suffix, &[row]) as u64).sum();
     let items = (encoding == BIG).then_some(crate::store::Items { uid, bytes });
-    let meta = NewValue { kind: Kind::Set, encoding, expire_at: None, items };
+    let meta = NewValue { kind: Kind::Set, encoding, expire_at: None, due_at: None, items };
     transaction.put(&key(), meta, &[payload]).expect("in memory");
 }
 

@@ -143,14 +143,20 @@ impl<'a> Edit<'a> {
                 let mut payload = Vec::with_capacity(*bytes + 8);
                 put_varint(&mut payload, members.len());
                 members.iter().for_each(|&scored| put(&mut payload, scored));
-                let meta = NewValue { kind, encoding: LISTPACK, expire_at, items: None };
+                let meta = NewValue { kind, encoding: LISTPACK, expire_at, due_at: None, items: None };
                 transaction.put(&self.key, meta, &[&payload])
             }
             Form::Big(big) => {
                 big.tree.flush(transaction, &self.key)?;
                 let mut head = SmallVec::new();
                 big.tree.encode_head(&mut head);
-                let meta = NewValue { kind, encoding: SKIPLIST, expire_at, items: Some(big.tree.items()) };
+                let meta = NewValue {
+                    kind,
+                    encoding: SKIPLIST,
+                    expire_at,
+                    due_at: None,
+                    items: Some(big.tree.items()),
+                };
                 transaction.put(&self.key, meta, &[&head])
             }
         }
