@@ -202,8 +202,7 @@ impl Counted {
         self.nodes.remove(&id);
         self.dropped.push(id);
         if id == self.head.root {
-            (self.head.height, self.head.root) = (0, 0);
-            self.head.counts.clear();
+            self.head.empty();
         }
     }
 

@@ -115,11 +115,8 @@ impl Counted {
 
     /// Appends the head to what the caller puts into the key row, to be read by [`Counted::open`].
     pub fn encode_head(&self, out: &mut SmallVec<[u8; 1024]>) {
-        self.head.encode(self.root_counts(), out);
-    }
-
-    fn root_counts(&self) -> &[u64] {
-        self.nodes.get(&self.head.root).map_or(&self.head.counts, |root| &root.counts)
+        let root = self.nodes.get(&self.head.root).filter(|_| self.head.height > 0);
+        self.head.encode(root.map(|root| &root.counts[..]), out);
     }
 
     /// The collection, its bytes as they are after the last flush.
@@ -137,7 +134,7 @@ impl Counted {
         if self.head.height == 0 {
             return 0;
         }
-        self.nodes.get(&self.head.root).map_or_else(|| self.head.total(), |root| root.total().unwrap_or(0))
+        self.nodes.get(&self.head.root).map_or_else(|| self.head.total, |root| root.total().unwrap_or(0))
     }
 
     /// Whether there is no leaf.
@@ -181,8 +178,7 @@ impl Counted {
             let structure = row.and_then(Structure::check).ok_or_else(damaged)?;
             let is_root = id == self.head.root;
             let counts = if is_root {
-                let counts = std::mem::take(&mut self.head.counts);
-                (counts.len() == structure.len()).then_some(counts)
+                self.head.root_counts(structure.len()).filter(|_| total == self.head.total)
             } else {
                 let row = view.item(key, self.items.uid, &suffix(COUNTS, id))?;
                 row.and_then(|row| decode_counts(&row, structure.len(), total))

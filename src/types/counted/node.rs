@@ -283,50 +283,74 @@ pub(super) fn decode_counts(mut row: &[u8], len: usize, sum: u64) -> Option<Vec<
 }
 
 /// Where a tree begins.
+///
+/// ```text
+/// height (1) · the next new id (6) · unless the tree is empty: id of the root (6) · all elements (varint)
+///            · children of the root (1) · bytes of their counts (2, big-endian) · their counts (varints)
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Head {
     pub height: usize,
     pub next: LeafId,
     pub root: LeafId,
-    /// Of the root's children.
-    pub counts: Vec<u64>,
+    /// All elements of the tree.
+    pub total: u64,
+    /// Children of the root.
+    len: u8,
+    /// Their counts as they stand in the key row: most commands at an end of a list do not need them.
+    counts: SmallVec<[u8; 128]>,
 }
 
 impl Head {
-    pub fn encode(&self, counts: &[u64], out: &mut SmallVec<[u8; 1024]>) {
+    /// Appends the head. `root`: the root's counts, if they were read.
+    pub fn encode(&self, root: Option<&[u64]>, out: &mut SmallVec<[u8; 1024]>) {
         out.push(self.height as u8);
         put_id(out, self.next);
-        if self.height > 0 {
-            put_id(out, self.root);
-            out.push(counts.len() as u8);
-            put_varints(out, counts);
+        if self.height == 0 {
+            return;
         }
+        put_id(out, self.root);
+        let (all, len) =
+            root.map_or((self.total, self.len), |counts| (total(counts).unwrap_or(0), counts.len() as u8));
+        put_varints(out, &[all]);
+        out.push(len);
+        let at = out.len();
+        out.extend_from_slice(&[0; 2]);
+        match root {
+            Some(counts) => put_varints(out, counts),
+            None => out.extend_from_slice(&self.counts),
+        }
+        let bytes = (out.len() - at - 2) as u16;
+        out[at..at + 2].copy_from_slice(&bytes.to_be_bytes());
+    }
+
+    /// The counts of the root, which has so many children.
+    pub fn root_counts(&self, len: usize) -> Option<Vec<u64>> {
+        if len == usize::from(self.len) { decode_counts(&self.counts, len, self.total) } else { None }
+    }
+
+    /// The tree has no leaf any more.
+    pub fn empty(&mut self) {
+        *self = Head { next: self.next, ..Head::default() };
     }
 
     /// Reads a head, and where it ends; `None` if there is none.
     pub fn decode(payload: &[u8]) -> Option<(Head, usize)> {
         let (&height, rest) = payload.split_first()?;
-        let mut head = Head { height: height as usize, next: get_id(rest)?, root: 0, counts: Vec::new() };
+        let mut head = Head { height: height as usize, next: get_id(rest)?, ..Head::default() };
         let mut rest = &rest[ID_LEN..];
         if head.height > 0 {
             head.root = get_id(rest)?;
             rest = &rest[ID_LEN..];
-            let (&len, counts) = rest.split_first()?;
-            rest = counts;
-            head.counts = Vec::with_capacity(usize::from(len));
-            let mut sum: u64 = 0;
-            for _ in 0..len {
-                let count = get_varint(&mut rest)?;
-                sum = sum.checked_add(count)?;
-                head.counts.push(count);
-            }
+            head.total = get_varint(&mut rest)?;
+            let (&[len, high, low], counts) = rest.split_first_chunk()?;
+            head.len = len;
+            let (counts, behind) = counts.split_at_checked(usize::from(u16::from_be_bytes([high, low])))?;
+            head.counts.extend_from_slice(counts);
+            rest = behind;
         }
-        let is_sound = head.height <= HEIGHT_MAX && head.counts.len() <= CHILDREN_MAX;
+        let is_sound = head.height <= HEIGHT_MAX && usize::from(head.len) <= CHILDREN_MAX;
         is_sound.then_some((head, payload.len() - rest.len()))
-    }
-
-    pub fn total(&self) -> u64 {
-        total(&self.counts).unwrap_or(0)
     }
 
     /// A number that no leaf and no node has had; `None` if there are no more.
@@ -374,12 +398,17 @@ mod tests {
         for cut in 0..bytes.len() {
             assert!(Structure::check(Slice::copy_from(&bytes[..cut])).is_none());
         }
-        let head = Head { height: 2, next: 1 << 40, root: 5, counts: vec![3, 1 << 50] };
+        let counts = [3, 1 << 50, 200];
         let mut bytes = SmallVec::new();
-        head.encode(&head.counts, &mut bytes);
+        Head { height: 2, next: 1 << 40, root: 5, ..Head::default() }.encode(Some(&counts), &mut bytes);
         let len = bytes.len();
         bytes.extend_from_slice(b"more");
-        assert_eq!(Head::decode(&bytes), Some((head, len)));
+        let (head, at) = Head::decode(&bytes).expect("a head");
+        assert_eq!((at, head.total, head.root_counts(3)), (len, counts.iter().sum(), Some(counts.to_vec())));
+        assert_eq!(head.root_counts(2), None);
+        let mut again = SmallVec::new();
+        head.encode(None, &mut again);
+        assert_eq!(&again[..], &bytes[..len]);
         for cut in 0..len {
             assert_eq!(Head::decode(&bytes[..cut]), None);
         }

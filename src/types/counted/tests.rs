@@ -404,6 +404,8 @@ fn damaged_rows_end_in_an_error_or_an_end() {
 
 #[test]
 fn a_tree_is_no_higher_than_it_can_say() {
-    assert!(Head::decode(&[HEIGHT_MAX as u8 + 1, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 1, 1, 1]).is_none());
-    assert!(Head::decode(&[HEIGHT_MAX as u8, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 1, 1, 1]).is_some());
+    assert!(
+        Head::decode(&[HEIGHT_MAX as u8 + 1, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 1, 1, 1, 0, 1, 1]).is_none()
+    );
+    assert!(Head::decode(&[HEIGHT_MAX as u8, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 1, 1, 1, 0, 1, 1]).is_some());
 }

@@ -1,11 +1,13 @@
 //! Large lists: a leaf at each end, and a counted tree of leaves between them.
 //!
 //! ```text
-//! payload of the key row: head of the tree · for each end: id of its leaf (varint) · its elements (varint; 0: there is no leaf)
+//! payload of the key row: head of the tree · for each end: id of its leaf (varint)
+//!                         · elements of the leaf's row that were taken from its left (varint)
+//!                         · elements that it has (varint; 0: there is no leaf)
 //! ```
 //!
-//! What is put at an end goes into its leaf, what is taken comes from there; so most commands write the key row and one leaf. A full
-//! end leaf is handed to the tree as it is, and when one is empty the tree gives its next, or the other end has what is left.
+//! What is put at an end goes into its leaf, what is taken comes from there; so most commands write the key row and one leaf. Taking
+//! writes the key row alone: what was taken stands in the leaf's row until that is written again or dropped. A full end leaf is handed to the tree as it is, and when one is empty the tree gives its next, or the other end has what is left.
 //! The tree is changed once for so many elements as a leaf has.
 //!
 //! Invariants:
@@ -31,6 +33,8 @@ pub const LARGE: u8 = 1;
 #[derive(Clone, Copy, Default)]
 struct End {
     id: LeafId,
+    /// Elements in its row that are before the first one.
+    skip: u64,
     count: u64,
 }
 
@@ -54,13 +58,15 @@ struct Leaf {
     id: LeafId,
     /// Elements before it.
     before: u64,
+    /// Elements in its row before the first that counts.
+    skip: u64,
     count: u64,
     bytes: Slice,
 }
 
 impl Leaf {
     fn elements(&self) -> Elements<'_> {
-        packed::elements(&self.bytes).collect()
+        packed::elements(&self.bytes).skip(self.skip as usize).take(self.count as usize).collect()
     }
 }
 
@@ -99,9 +105,13 @@ impl Large {
         let (tree, at) = Counted::open(items, entry.payload()).ok_or_else(damaged)?;
         let mut at = at;
         let mut take = || varint::take(entry.payload(), &mut at);
-        let mut end = || Some(End { id: take()?, count: take()? });
+        let mut end = || Some(End { id: take()?, skip: take()?, count: take()? });
         let (left, right) = end().zip(end()).ok_or_else(damaged)?;
         let list = Large { tree, ends: [left, right], expire_at: entry.expire_at() };
+        let is_far = |end: End| end.skip >= 1 << 32;
+        if is_far(left) || is_far(right) {
+            return Err(damaged());
+        }
         let len = left.count.checked_add(right.count).and_then(|count| count.checked_add(list.tree.len()));
         // Whatever counts to 2^63 is damaged: no sum of ours is near it.
         len.filter(|len| *len < 1 << 63).map(|_| Some(list)).ok_or_else(damaged)
@@ -132,6 +142,7 @@ impl Large {
         self.tree.encode_head(&mut payload);
         for end in self.ends {
             varint::put(&mut payload, end.id);
+            varint::put(&mut payload, end.skip);
             varint::put(&mut payload, end.count);
         }
         let items = Some(self.tree.items());
@@ -144,22 +155,25 @@ impl Large {
     fn leaf_at(&mut self, view: &mut View, key: &Key, index: u64) -> Result<Option<Leaf>, Interrupt> {
         let [left, right] = self.ends;
         let inner = left.count + self.tree.len();
-        let (spot, id, before, count) = if index < left.count {
-            (Spot::End(0), left.id, 0, left.count)
+        let (spot, id, before, skip, count) = if index < left.count {
+            (Spot::End(0), left.id, 0, left.skip, left.count)
         } else if index < inner {
             let found = self.tree.find(view, key, index - left.count)?;
             let (path, _) = found.ok_or_else(damaged)?;
             let (id, before, count) = (path.leaf, left.count + path.before, path.count);
-            (Spot::Tree(path), id, before, count)
+            (Spot::Tree(path), id, before, 0, count)
         } else if index - inner < right.count {
-            (Spot::End(1), right.id, inner, right.count)
+            (Spot::End(1), right.id, inner, right.skip, right.count)
         } else {
             return Ok(None);
         };
         let bytes = self.tree.leaf(view, key, id)?;
-        let is_whole =
-            Ranges::new(&bytes).count() as u64 == count && (before..before + count).contains(&index);
-        if is_whole { Ok(Some(Leaf { spot, id, before, count, bytes })) } else { Err(damaged()) }
+        let found = Ranges::new(&bytes).count() as u64;
+        let is_whole = match &spot {
+            Spot::End(_) => skip.checked_add(count).is_some_and(|needed| needed <= found),
+            Spot::Tree(_) => count == found && (before..before + count).contains(&index),
+        };
+        if is_whole { Ok(Some(Leaf { spot, id, before, skip, count, bytes })) } else { Err(damaged()) }
     }
 
     /// Visits elements with their places from an end on until told to stop.
@@ -206,7 +220,7 @@ impl Large {
         {
             let skipped = (at - leaf.before) as usize;
             let wanted = (span.end.min(leaf.before + leaf.count) - at) as usize;
-            let ranges = Ranges::new(&leaf.bytes).skip(skipped).take(wanted);
+            let ranges = Ranges::new(&leaf.bytes).skip(leaf.skip as usize + skipped).take(wanted);
             ranges.for_each(|range| visit(leaf.bytes.slice(range.start, range.end)));
             at += wanted as u64;
         }
@@ -224,7 +238,8 @@ impl Large {
         let end = self.ends[index_of(side)];
         let old = if end.count > 0 { self.tree.leaf(view, key, end.id)? } else { Slice::copy_from(&[]) };
         // In the order in which they are put: what is put on the left stands the other way round.
-        let mut elements: Elements = packed::elements(&old).collect();
+        let elements = packed::elements(&old).skip(end.skip as usize).take(end.count as usize);
+        let mut elements: Elements = elements.collect();
         if elements.len() as u64 != end.count {
             return Err(damaged());
         }
@@ -254,7 +269,7 @@ impl Large {
     }
 
     fn write_end(&mut self, end: usize, elements: &[&[u8]]) -> Result<(), Interrupt> {
-        let End { id, count } = self.ends[end];
+        let End { id, count, .. } = self.ends[end];
         self.ends[end] = match (elements.is_empty(), count) {
             (true, 0) => End::default(),
             (true, _) => {
@@ -262,11 +277,12 @@ impl Large {
                 End::default()
             }
             (false, 0) => {
-                End { id: self.tree.new_leaf(&packed::pack(elements))?, count: elements.len() as u64 }
+                let id = self.tree.new_leaf(&packed::pack(elements))?;
+                End { id, skip: 0, count: elements.len() as u64 }
             }
             (false, _) => {
                 self.tree.put_leaf(id, &packed::pack(elements));
-                End { id, count: elements.len() as u64 }
+                End { id, skip: 0, count: elements.len() as u64 }
             }
         };
         Ok(())
@@ -274,7 +290,7 @@ impl Large {
 
     /// Hands the leaf of an end to the tree.
     fn hand_over(&mut self, view: &mut View, key: &Key, side: Side) -> Result<(), Interrupt> {
-        let End { id, count } = std::mem::take(&mut self.ends[index_of(side)]);
+        let End { id, count, .. } = std::mem::take(&mut self.ends[index_of(side)]);
         match side {
             Side::Left => self.tree.push_first(view, key, id, count),
             Side::Right => self.tree.push_last(view, key, id, count),
@@ -295,7 +311,7 @@ impl Large {
                 if path.count == 0 {
                     return Err(damaged());
                 }
-                self.ends[index] = End { id: path.leaf, count: path.count };
+                self.ends[index] = End { id: path.leaf, skip: 0, count: path.count };
             }
         }
         let with_elements = [index, 1 - index].into_iter().find(|&end| self.ends[end].count > 0);
@@ -318,24 +334,25 @@ impl Large {
             let end = self.ends[index];
             let part = left.min(end.count);
             left -= part;
-            if part == end.count && !wanted {
+            let gone = if side == Side::Left { end.skip } else { end.skip + end.count - part };
+            if wanted {
+                let bytes = self.tree.leaf(view, key, end.id)?;
+                let already = taken.len();
+                let ranges = Ranges::new(&bytes).skip(gone as usize).take(part as usize);
+                taken.extend(ranges.map(|range| bytes.slice(range.start, range.end)));
+                if (taken.len() - already) as u64 != part {
+                    return Err(damaged());
+                }
+                if side == Side::Right {
+                    taken[already..].reverse();
+                }
+            }
+            if part == end.count {
                 self.write_end(index, &[])?;
                 continue;
             }
-            let bytes = self.tree.leaf(view, key, end.id)?;
-            let ranges: Vec<Range<usize>> = Ranges::new(&bytes).collect();
-            if ranges.len() as u64 != end.count {
-                return Err(damaged());
-            }
-            let cut = (if side == Side::Left { part } else { end.count - part }) as usize;
-            let (before, behind) = ranges.split_at(cut);
-            let (gone, kept) = if side == Side::Left { (before, behind) } else { (behind, before) };
-            if wanted {
-                let slices = gone.iter().map(|range| bytes.slice(range.start, range.end));
-                if side == Side::Left { taken.extend(slices) } else { taken.extend(slices.rev()) }
-            }
-            let kept: Elements = kept.iter().map(|range| &bytes[range.clone()]).collect();
-            self.write_end(index, &kept)?;
+            let skip = if side == Side::Left { end.skip + part } else { end.skip };
+            self.ends[index] = End { skip, count: end.count - part, ..end };
         }
         Ok(taken)
     }
