@@ -11,9 +11,9 @@ use std::ops::{ControlFlow, Range};
 /// The tag of members' rows.
 pub const MEMBER: u8 = COUNTS + 1;
 /// Members of a leaf.
-const LEAF_LEN_MAX: usize = 32;
+const LEAF_LEN_MAX: usize = 16;
 /// Bytes of a leaf of more than one member.
-const LEAF_BYTES_MAX: usize = 1024;
+const LEAF_BYTES_MAX: usize = 512;
 /// A leaf with fewer bytes is put together with a neighbour, if both fit well.
 const THIN_BYTES: usize = LEAF_BYTES_MAX / 8;
 const THIN_LEN: usize = LEAF_LEN_MAX / 4;
