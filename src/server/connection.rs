@@ -767,6 +767,9 @@ impl<S: Stream> Connection<S> {
 
     /// Ends a wait that nobody served, or one for copies, with `reply` or what the command gives in that case.
     pub(super) fn time_is_up(&mut self, reply: Option<Reply>) {
+        if let Some(Reply::Error(error)) = &reply {
+            self.service.statistics.error(error.code());
+        }
         if let Some(wanted) = self.copies.take() {
             self.end_wait();
             let count = || wanted.reply(wanted.count(&self.service));

@@ -234,6 +234,8 @@ fn waits_are_ended_from_outside() {
             );
             other.check(&[("RPUSH l x", ":1"), ("DEL l", ":1")]);
         }
+        let counted = other.line("INFO errorstats");
+        assert!(counted.contains("errorstat_UNBLOCKED:count=1"), "{counted}");
         client.send(&request(&words("BLPOP l 0"))).expect("the server reads");
         wait_until("it waits", WITHIN, || blocked(&mut other) == "1");
         other.expect(&["CLIENT", "KILL", "ID", &number], ":1");
