@@ -6,7 +6,7 @@
 
 use crate::config::file::split_words;
 use crate::config::load::Sources;
-use crate::tools::lost;
+use crate::tools::{lost, rdb};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -19,6 +19,8 @@ pub enum Invocation {
     Print(String),
     /// Look at what failovers lost, or bring it back.
     Lost(lost::Request),
+    /// Carry keys between the data folder and a file.
+    Rdb(rdb::Request, Sources),
     /// Check the data folder, or repair it.
     Inspect(PathBuf, Inspection),
     /// Print this as an error and end with this exit code.
@@ -43,6 +45,8 @@ Larder keeps your data and speaks the Redis protocol.
 usage: larder [FILE] [-] [--DIRECTIVE VALUE...]...
        larder check FOLDER     read all of a data folder that no server uses, and say what is damaged
        larder repair FOLDER    keep what is whole of it; what is replaced is moved to FOLDER/lost
+       larder import FILE      read an rdb file of Redis or Valkey into the data folder: see larder import --help
+       larder export rdb FILE  write the data folder to an rdb file
        larder lost list|show|replay ...    look at what failovers lost, and bring it back: see larder lost --help
 
   FILE         a configuration in redis.conf syntax
@@ -77,6 +81,13 @@ pub fn read(
             "check" => Inspection::Check,
             "repair" => Inspection::Repair,
             "lost" => return lost_request(arguments),
+            "import" | "export" => {
+                let tool = tool.to_owned();
+                let environment = texts_of(environment);
+                return rdb_request(&tool, arguments.split_off(1), environment).unwrap_or_else(|reason| {
+                    Invocation::Refuse(format!("larder {tool}: {reason}\n{}", rdb::USAGE), 2)
+                });
+            }
             _ => return Invocation::Refuse(format!("larder {tool}: not yet available"), 2),
         };
         return match &arguments[1..] {
@@ -93,14 +104,51 @@ pub fn read(
     }
     match sources(arguments) {
         Ok(mut sources) => {
-            let texts = |(name, value): (OsString, OsString)| {
-                Some((name.into_string().ok()?, value.into_string().ok()?))
-            };
-            sources.environment = environment.into_iter().filter_map(texts).collect();
+            sources.environment = texts_of(environment);
             Invocation::Serve(sources)
         }
         Err(reason) => Invocation::Refuse(format!("larder: {reason}\nTry larder --help."), 1),
     }
+}
+
+fn texts_of(environment: impl IntoIterator<Item = (OsString, OsString)>) -> Vec<(String, String)> {
+    let texts =
+        |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    environment.into_iter().filter_map(texts).collect()
+}
+
+/// Reads the words behind `larder import` and `larder export`: the file, words of their own, then those of the server.
+fn rdb_request(
+    tool: &str,
+    arguments: Vec<OsString>,
+    environment: Vec<(String, String)>,
+) -> Result<Invocation, String> {
+    let mut words = arguments.into_iter().peekable();
+    if words.peek().is_some_and(|word| word == "--help" || word == "-h") {
+        return Ok(Invocation::Rdb(rdb::Request::Help, Sources::default()));
+    }
+    if tool == "export" && words.next().is_none_or(|word| word != "rdb") {
+        return Err("it lacks the format, which is rdb".into());
+    }
+    let file = words.next().filter(|word| !word.as_encoded_bytes().starts_with(b"--"));
+    let file = PathBuf::from(file.ok_or("it lacks the file")?);
+    let mut import = rdb::ImportRequest { file: file.clone(), ..Default::default() };
+    let mut export = rdb::ExportRequest { file, version: 10 };
+    let mut rest = Vec::new();
+    while let Some(word) = words.next() {
+        match word.to_str() {
+            Some("--merge") if tool == "import" => import.merge = true,
+            Some("--skip-unknown") if tool == "import" => import.skip_unknown = true,
+            Some("--rdb-version") if tool == "export" => {
+                let version = words.next().and_then(|word| word.to_str()?.parse().ok());
+                export.version = version.ok_or("--rdb-version needs a number")?;
+            }
+            _ => rest.push(word),
+        }
+    }
+    let sources = Sources { environment, ..sources(rest)? };
+    let request = if tool == "import" { rdb::Request::Import(import) } else { rdb::Request::Export(export) };
+    Ok(Invocation::Rdb(request, sources))
 }
 
 fn lost_request(arguments: Vec<OsString>) -> Invocation {
@@ -189,7 +237,20 @@ mod tests {
         let of = |arguments: &[&str]| read(arguments.iter().map(OsString::from), []);
         assert!(matches!(of(&["--help"]), Invocation::Print(text) if text.contains("usage")));
         assert!(matches!(of(&["-v"]), Invocation::Print(text) if text.starts_with("Larder server v=")));
-        assert!(matches!(of(&["import", "dump.rdb"]), Invocation::Refuse(_, 2)));
+        assert!(matches!(of(&["import"]), Invocation::Refuse(_, 2)));
+        assert!(matches!(of(&["export", "dump.rdb"]), Invocation::Refuse(_, 2)));
+        assert!(matches!(of(&["backup", "dump.rdb"]), Invocation::Refuse(_, 2)));
+        let Invocation::Rdb(rdb::Request::Import(request), sources) =
+            of(&["import", "dump.rdb", "--merge", "--dir", "x"])
+        else {
+            panic!("it imports")
+        };
+        assert!(request.merge && !request.skip_unknown && request.file == PathBuf::from("dump.rdb"));
+        assert_eq!(sources.arguments, [[b"dir".to_vec(), b"x".to_vec()]]);
+        let exported = of(&["export", "rdb", "dump.rdb", "--rdb-version", "9"]);
+        assert!(
+            matches!(exported, Invocation::Rdb(rdb::Request::Export(request), _) if request.version == 9)
+        );
         assert!(matches!(of(&["-p", "1"]), Invocation::Refuse(_, 1)));
         assert!(matches!(of(&["--bind", "import"]), Invocation::Serve(_)));
     }

@@ -2,8 +2,11 @@
 
 use larder::cli::{self, Inspection, Invocation};
 use larder::config::Parameters;
+use larder::config::load::Sources;
 use larder::node;
+use larder::session::apply::{store_options, value_limits};
 use larder::store::repair;
+use larder::tools::rdb;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
@@ -28,6 +31,7 @@ fn main() -> ExitCode {
                 Err(error) => refuse(&format!("larder lost: {error}"), 1),
             };
         }
+        Invocation::Rdb(request, sources) => return carry(&request, &sources),
         Invocation::Inspect(folder, inspection) => return inspect(&folder, inspection),
     };
     let loaded = match Parameters::load(&sources) {
@@ -37,6 +41,33 @@ fn main() -> ExitCode {
     match node::run(loaded) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => refuse(&error.to_string(), 1),
+    }
+}
+
+fn carry(request: &rdb::Request, sources: &Sources) -> ExitCode {
+    let settings = match Parameters::load(sources) {
+        Ok(loaded) => loaded.parameters.snapshot(),
+        Err(error) => return refuse(&error.to_string(), 1),
+    };
+    let folder = rdb::Folder {
+        path: settings.dir.clone(),
+        partitions: settings.partitions,
+        databases: u16::try_from(settings.databases).unwrap_or(u16::MAX),
+        options: store_options(&settings),
+        limits: value_limits(&settings),
+    };
+    let now = larder::base::clock::unix_ms();
+    let done = match request {
+        rdb::Request::Help => Ok(rdb::USAGE.trim_end().to_owned()),
+        rdb::Request::Import(request) => rdb::import(request, &folder, now),
+        rdb::Request::Export(request) => rdb::export(request, &folder, now),
+    };
+    match done {
+        Ok(text) => {
+            let _ = writeln!(std::io::stdout(), "{text}");
+            ExitCode::SUCCESS
+        }
+        Err(reason) => refuse(&format!("larder: {reason}"), 1),
     }
 }
 

@@ -63,7 +63,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "commands",
         ],
     ),
-    ("tools", &["base", "interop", "replication"]),
+    ("tools", &["base", "store", "interop", "replication"]),
 ];
 
 /// Files that put the layers together and so may import all of them.

@@ -23,6 +23,7 @@ pub mod node;
 pub mod numbers;
 pub mod packed;
 pub mod published;
+pub mod rdb;
 pub mod replies;
 pub mod requests;
 pub mod rows;
@@ -33,7 +34,7 @@ use std::time::{Duration, Instant};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them. Each has a binary and a corpus of its name.
-pub const TARGETS: [Target; 18] = [
+pub const TARGETS: [Target; 19] = [
     ("requests", requests::check),
     ("replies", replies::check),
     ("dump", dump::check),
@@ -52,6 +53,7 @@ pub const TARGETS: [Target; 18] = [
     ("consensus", consensus::check),
     ("forwarded", forwarded::check),
     ("published", published::check),
+    ("rdb", rdb::check),
 ];
 
 /// No input may take longer, however slow the build.

@@ -2,16 +2,16 @@
 
 use super::{Command, Failure, Outcome, Request, read, write};
 use crate::interop::dump::{self as payload, Refused};
-use crate::interop::rdb_value::{self, Value};
+use crate::interop::place::place;
 use crate::protocol::error::{self, ErrorReply};
 use crate::protocol::reply::Reply;
 use crate::protocol::spec::access::{ACCESS, OW, RO, UPDATE};
 use crate::protocol::spec::flag::{ASKING, DENYOOM};
 use crate::protocol::spec::syntax::{integer, key, string as text, token};
 use crate::protocol::spec::{Argument, Group, KeySpec};
+use crate::session::apply::value_limits;
 use crate::store::{Kind, Transaction, View};
-use crate::types::hash::{self, Field};
-use crate::types::{keyspace, list, set, string, zset};
+use crate::types::keyspace;
 
 const RESTORE_SYNTAX: &[Argument] = &[
     key("key", 0),
@@ -134,39 +134,8 @@ fn restore(request: &Request, transaction: &mut Transaction) -> Outcome {
         keyspace::remove(transaction, &key)?;
         return Ok(Reply::Ok);
     }
-    match value {
-        Value::String(bytes) => string::store(transaction, &key, &bytes, expire_at)?,
-        Value::List(elements) => {
-            list::store_all(transaction, &key, elements.iter(), expire_at, super::lists::limits(request))?;
-        }
-        Value::Hash(pairs) => {
-            let fields = pairs.iter().map(|(field, value)| Field::plain((field, value)));
-            let mut limits = super::hashes::limits(request);
-            if request.args.at(3).first() == Some(&rdb_value::HASH_LISTPACK) {
-                // What comes as a listpack stays one, as in Redis: only its entries are counted.
-                limits.value = usize::MAX;
-            }
-            hash::store_all(transaction, &key, fields, expire_at, limits)?;
-        }
-        Value::TimedHash(fields) => {
-            let fields =
-                fields.iter().map(|(name, value, expire_at)| Field { name, value, expire_at: *expire_at });
-            hash::store_all(transaction, &key, fields, expire_at, super::hashes::limits(request))?;
-        }
-        Value::SortedSet(members) => {
-            let mut members: Vec<_> = members.iter().map(|(score, member)| (*score, &member[..])).collect();
-            let mut limits = super::zsets::limits(request);
-            if request.args.at(3).first() == Some(&rdb_value::SORTED_SET_LISTPACK) {
-                limits.value = usize::MAX;
-            }
-            zset::store_all(transaction, &key, &mut members, expire_at, limits)?;
-        }
-        Value::Set(members) => {
-            let members: Vec<&[u8]> = members.iter().map(Vec::as_slice).collect();
-            let form = set::NewForm::within(super::sets::limits(request));
-            set::store_all(transaction, &key, &members, expire_at, form)?;
-        }
-    }
+    let limits = value_limits(request.settings);
+    place(transaction, &key, &value, expire_at, limits.of_kind(request.args.at(3).first()))?;
     let clock = transaction.access_clock();
     let access = options.idle.and_then(|seconds| clock.idle_for(seconds as u64));
     let access = access.or(options.frequency.and_then(|counter| clock.used_often(counter as u8)));

@@ -7,6 +7,7 @@ use crate::protocol::spec::access::{ACCESS, DELETE, INSERT, RO, RW, UPDATE};
 use crate::protocol::spec::flag::{DENYOOM, FAST};
 use crate::protocol::spec::syntax::{block, key, string};
 use crate::protocol::spec::{Group, KeySpec};
+use crate::session::apply::value_limits;
 use crate::store::{Transaction, View};
 use crate::types::hash::{self, Limits, NewDeadline};
 
@@ -127,10 +128,7 @@ pub const COMMANDS: &[Command] = &[
 
 /// How large a small hash may be under the settings in force.
 pub(super) fn limits(request: &Request) -> Limits {
-    Limits {
-        entries: request.settings.hash_max_listpack_entries,
-        value: request.settings.hash_max_listpack_value,
-    }
+    value_limits(request.settings).hash
 }
 
 /// Sets the fields and values from the second word on. Returns how many fields are new.

@@ -8,6 +8,7 @@ use crate::protocol::spec::access::{ACCESS, DELETE, INSERT, RO, RW, UPDATE};
 use crate::protocol::spec::flag::{DENYOOM, FAST};
 use crate::protocol::spec::syntax::{integer, key, string};
 use crate::protocol::spec::{Argument, Group, KeySpec};
+use crate::session::apply::value_limits;
 use crate::store::{Entry, Transaction, View};
 use crate::types::list::{self, Limits, Side};
 
@@ -104,7 +105,7 @@ const fn popper(command: Command) -> Command {
 
 /// How large a small list may be under the settings in force.
 pub(super) fn limits(request: &Request) -> Limits {
-    Limits::of_setting(request.settings.list_max_listpack_size)
+    value_limits(request.settings).list
 }
 
 fn push(request: &Request, transaction: &mut Transaction, side: Side, must_exist: bool) -> Outcome {

@@ -8,6 +8,7 @@ use crate::protocol::spec::access::{ACCESS, DELETE, INSERT, RO, RW};
 use crate::protocol::spec::flag::{DENYOOM, FAST};
 use crate::protocol::spec::syntax::{integer, key, pattern, string};
 use crate::protocol::spec::{Argument, Group, KeySpec};
+use crate::session::apply::value_limits;
 use crate::store::{Key, Transaction, View};
 use crate::types::set::{self, Limits, Member};
 
@@ -116,11 +117,7 @@ pub const COMMANDS: &[Command] = &[
 
 /// How large a set of one row may be under the settings in force.
 pub(super) fn limits(request: &Request) -> Limits {
-    Limits {
-        integers: request.settings.set_max_intset_entries,
-        entries: request.settings.set_max_listpack_entries,
-        value: request.settings.set_max_listpack_value,
-    }
+    value_limits(request.settings).set
 }
 
 /// A member in a reply.

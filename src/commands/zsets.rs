@@ -12,6 +12,7 @@ use crate::protocol::spec::access::{ACCESS, DELETE, RO, RW, UPDATE};
 use crate::protocol::spec::flag::{DENYOOM, FAST};
 use crate::protocol::spec::syntax::{block, double, integer, key, one_of, pattern, string, token};
 use crate::protocol::spec::{Group, KeySpec};
+use crate::session::apply::value_limits;
 use crate::store::{Transaction, View};
 use crate::types::zset::{self, Edit, Limits, Scored};
 use smallvec::SmallVec;
@@ -115,10 +116,7 @@ pub const COMMANDS: &[Command] = &[
 
 /// How large a small sorted set may be under the settings in force.
 pub(super) fn limits(request: &Request) -> Limits {
-    Limits {
-        entries: request.settings.zset_max_listpack_entries,
-        value: request.settings.zset_max_listpack_value,
-    }
+    value_limits(request.settings).zset
 }
 
 /// When a member gets its score, and what is told.

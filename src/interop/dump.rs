@@ -26,9 +26,25 @@ pub enum Refused {
     Value,
 }
 
-/// The payload of what `key` holds; none if it is of a type that we cannot write yet. Takes memory for the value twice.
+/// The payload of what `key` holds; none if it is of a type that we cannot write yet, or a hash of which nothing is seen any more.
+/// Takes memory for the value twice.
 pub fn of(view: &mut View, key: &Key, entry: &Entry) -> Result<Option<Vec<u8>>, Interrupt> {
+    let version = if entry.due_at().is_some() { VERSION_OF_TIMED } else { VERSION };
+    let value = value_of(view, key, entry, u32::from(version))?.ok().flatten();
+    Ok(value.map(|value| seal_as(value, version)))
+}
+
+/// What `key` holds, with its type byte, as this version of the rdb format has it; none if it is a hash of which nothing is seen any
+/// more; in words, why it cannot be written.
+pub fn value_of(
+    view: &mut View,
+    key: &Key,
+    entry: &Entry,
+    version: u32,
+) -> Result<Result<Option<Vec<u8>>, String>, Interrupt> {
     let mut out = Vec::new();
+    let has_listpacks = version >= u32::from(VERSION);
+    let form = if entry.items().is_none() && has_listpacks { Form::Packed } else { Form::Plain };
     match entry.kind() {
         Kind::String => rdb_value::write_string_value(&string::read_whole(view, key, entry)?, &mut out),
         Kind::Hash => {
@@ -36,21 +52,23 @@ pub fn of(view: &mut View, key: &Key, entry: &Entry) -> Result<Option<Vec<u8>>, 
             hash::visit(view, key, entry, &mut |field| {
                 fields.push((field.name.into(), field.value.into(), field.expire_at));
             })?;
-            if entry.due_at().is_some() {
-                if fields.is_empty() {
-                    return Ok(None);
-                }
-                rdb_value::write_timed_hash(&fields, &mut out);
-                return Ok(Some(seal_as(out, VERSION_OF_TIMED)));
+            if fields.is_empty() {
+                return Ok(Ok(None));
             }
-            let form = if entry.items().is_none() { Form::Packed } else { Form::Plain };
-            let pairs = fields.iter().map(|(field, value, _)| (&field[..], &value[..]));
-            rdb_value::write_hash(pairs, form, &mut out);
+            if entry.due_at().is_none() {
+                let pairs = fields.iter().map(|(field, value, _)| (&field[..], &value[..]));
+                rdb_value::write_hash(pairs, form, &mut out);
+            } else if version >= u32::from(VERSION_OF_TIMED) {
+                rdb_value::write_timed_hash(&fields, &mut out);
+            } else {
+                return Ok(Err(format!(
+                    "has deadlines of fields, for which version {VERSION_OF_TIMED} is needed"
+                )));
+            }
         }
         Kind::SortedSet => {
             let mut members: Vec<(f64, Vec<u8>)> = Vec::new();
             zset::visit(view, key, entry, &mut |(score, member)| members.push((score, member.into())))?;
-            let form = if entry.items().is_none() { Form::Packed } else { Form::Plain };
             rdb_value::write_sorted_set(&members, form, &mut out);
         }
         Kind::Set => {
@@ -66,11 +84,16 @@ pub fn of(view: &mut View, key: &Key, entry: &Entry) -> Result<Option<Vec<u8>>, 
             let mut elements = Vec::new();
             let len = list::len(entry)?;
             list::visit(view, key, entry, 0..len, &mut |element| elements.push(element))?;
-            rdb_value::write_list(elements.iter().map(|element| &**element), &mut out);
+            let elements = elements.iter().map(|element| &**element);
+            if has_listpacks {
+                rdb_value::write_list(elements, &mut out);
+            } else {
+                rdb_value::write_plain_list(elements, &mut out);
+            }
         }
-        Kind::Stream => return Ok(None),
+        Kind::Stream => return Ok(Err("is of a type that cannot be written yet".into())),
     }
-    Ok(Some(seal(out)))
+    Ok(Ok(Some(out)))
 }
 
 /// Appends the footer to a value with its type byte.

@@ -1,4 +1,4 @@
-//! Other people's formats: values as Redis serializes them (DUMP, RESTORE; later the rdb file and PSYNC).
+//! Other people's formats: values as Redis serializes them (DUMP, RESTORE), and the rdb file, which is made of them.
 //!
 //! Everything read here comes from outside: each length is checked against what is there, nothing is allocated by a claim
 //! alone, and no byte sequence makes it panic.
@@ -6,5 +6,7 @@
 pub mod dump;
 pub mod lzf;
 pub mod packed;
+pub mod place;
+pub mod rdb_file;
 pub mod rdb_value;
 pub mod reader;

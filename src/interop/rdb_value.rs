@@ -23,6 +23,19 @@ pub enum Value {
     Set(Vec<Vec<u8>>),
 }
 
+impl Value {
+    /// What it is, in words.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Value::String(_) => "string",
+            Value::List(_) => "list",
+            Value::Hash(_) | Value::TimedHash(_) => "hash",
+            Value::SortedSet(_) => "sorted set",
+            Value::Set(_) => "set",
+        }
+    }
+}
+
 /// A field of a hash, its value and its deadline (milliseconds since 1970).
 pub type TimedField = (Vec<u8>, Vec<u8>, Option<i64>);
 
@@ -104,6 +117,52 @@ const HASH_TIMED: u8 = 24;
 /// The same in a listpack, with the deadlines as they are.
 const HASH_LISTPACK_TIMED: u8 = 25;
 
+/// The same as Valkey has it since 9.0: each deadline is in milliseconds since 1970, -1 is none.
+pub const HASH_TIMED_OF_VALKEY: u8 = 22;
+
+/// Whether [`read`] knows the type `kind`.
+pub fn is_known(kind: u8) -> bool {
+    const KNOWN: [u8; 17] = [
+        STRING,
+        LIST,
+        SET,
+        SORTED_SET_TEXT,
+        HASH,
+        SORTED_SET,
+        HASH_ZIPMAP,
+        LIST_ZIPLIST,
+        SET_INTSET,
+        SORTED_SET_ZIPLIST,
+        HASH_ZIPLIST,
+        LIST_OF_ZIPLISTS,
+        HASH_LISTPACK,
+        SORTED_SET_LISTPACK,
+        LIST_OF_LISTPACKS,
+        SET_LISTPACK,
+        HASH_TIMED,
+    ];
+    KNOWN.contains(&kind) || kind == HASH_LISTPACK_TIMED
+}
+
+/// Reads a hash of Valkey's type with deadlines.
+pub fn read_valkey_hash(reader: &mut Reader) -> Result<Value, Malformed> {
+    let count = reader.length()?;
+    reader.check_claim(count, 10)?;
+    let (mut seen, mut fields) = (HashSet::new(), Vec::new());
+    for _ in 0..count {
+        let (name, value) = (reader.string()?, reader.string()?);
+        let expire_at = match i64::from_le_bytes(reader.array()?) {
+            -1 => None,
+            at => Some(checked_deadline(Some(at))?),
+        };
+        fields.push((name.to_vec(), value.into_owned(), expire_at));
+        if !seen.insert(name) {
+            return Err(Malformed);
+        }
+    }
+    if fields.is_empty() { Err(Malformed) } else { Ok(Value::TimedHash(fields)) }
+}
+
 /// Reads a value of the type `kind`. Types that are not here are malformed.
 pub fn read(kind: u8, reader: &mut Reader) -> Result<Value, Malformed> {
     match kind {
@@ -141,9 +200,7 @@ fn read_list<'a>(
 ) -> Result<Value, Malformed> {
     let count = reader.length()?;
     // A part takes a byte at least.
-    if count > reader.rest().len() as u64 {
-        return Err(Malformed);
-    }
+    reader.check_claim(count, 1)?;
     let mut elements = Elements::default();
     for _ in 0..count {
         part(reader, &mut elements)?;
@@ -176,9 +233,7 @@ fn node_elements(reader: &mut Reader, elements: &mut Elements) -> Result<(), Mal
 fn read_hash(reader: &mut Reader) -> Result<Value, Malformed> {
     let count = reader.length()?;
     // Two strings take two bytes at least, so a claim of more pairs cannot be true.
-    if count > reader.rest().len() as u64 / 2 {
-        return Err(Malformed);
-    }
+    reader.check_claim(count, 2)?;
     let mut made = HashMaker::default();
     for _ in 0..count * 2 {
         made.push(reader.string()?)?;
@@ -191,9 +246,7 @@ fn read_hash(reader: &mut Reader) -> Result<Value, Malformed> {
 fn read_timed_hash(reader: &mut Reader) -> Result<Value, Malformed> {
     let first = i64::from_le_bytes(reader.array()?);
     let count = reader.length()?;
-    if count > reader.rest().len() as u64 / 3 {
-        return Err(Malformed);
-    }
+    reader.check_claim(count, 3)?;
     let (mut seen, mut fields) = (HashSet::new(), Vec::new());
     for _ in 0..count {
         let behind = reader.length()?;
@@ -282,9 +335,7 @@ fn read_sorted_set(
 ) -> Result<Value, Malformed> {
     let count = reader.length()?;
     // A string and a score take two bytes at least.
-    if count > reader.rest().len() as u64 / 2 {
-        return Err(Malformed);
-    }
+    reader.check_claim(count, 2)?;
     let mut made = SortedSetMaker::default();
     for _ in 0..count {
         let member = reader.string()?;
@@ -296,9 +347,7 @@ fn read_sorted_set(
 fn read_set(reader: &mut Reader) -> Result<Value, Malformed> {
     let count = reader.length()?;
     // A string takes a byte at least.
-    if count > reader.rest().len() as u64 {
-        return Err(Malformed);
-    }
+    reader.check_claim(count, 1)?;
     let mut made = SetMaker::default();
     for _ in 0..count {
         made.push(reader.string()?)?;
@@ -411,6 +460,13 @@ pub fn write_list<'a>(elements: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u8
         write_length(PACKED_NODE, out);
         write_string(&node, out);
     }
+}
+
+/// Writes a list with its type byte, as versions before 10 read it.
+pub fn write_plain_list<'a>(elements: impl ExactSizeIterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
+    out.push(LIST);
+    write_length(elements.len() as u64, out);
+    elements.for_each(|element| write_string(element, out));
 }
 
 /// Writes a hash with its type byte.

@@ -13,10 +13,14 @@ use std::borrow::Cow;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
-/// Reads from the front of a byte string.
+/// Reads from the front of a byte string, which may be the beginning of a longer one.
 #[derive(Clone, Debug)]
 pub struct Reader<'a> {
     rest: &'a [u8],
+    /// Bytes that follow these and are not here.
+    beyond: u64,
+    /// Some of them were wanted.
+    wants_more: bool,
 }
 
 /// A length, or what stands in its place.
@@ -28,7 +32,23 @@ enum Length {
 impl<'a> Reader<'a> {
     /// Reads `bytes`.
     pub fn new(bytes: &'a [u8]) -> Reader<'a> {
-        Reader { rest: bytes }
+        Reader::part(bytes, 0)
+    }
+
+    /// Reads `bytes`, which so many others follow.
+    pub fn part(bytes: &'a [u8], beyond: u64) -> Reader<'a> {
+        Reader { rest: bytes, beyond, wants_more: false }
+    }
+
+    /// Whether reading failed for want of bytes that follow: with more of them it may go on.
+    pub fn wants_more(&self) -> bool {
+        self.wants_more
+    }
+
+    /// An error if there cannot be `count` things of `bytes` bytes at least each.
+    pub fn check_claim(&self, count: u64, bytes: u64) -> Result<(), Malformed> {
+        let there = self.beyond.saturating_add(self.rest.len() as u64);
+        if count.checked_mul(bytes).is_some_and(|needed| needed <= there) { Ok(()) } else { Err(Malformed) }
     }
 
     /// What is not read yet.
@@ -38,7 +58,7 @@ impl<'a> Reader<'a> {
 
     /// The next `len` bytes.
     pub fn take(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
-        let (taken, rest) = self.rest.split_at_checked(len).ok_or(Malformed)?;
+        let Some((taken, rest)) = self.rest.split_at_checked(len) else { return Err(self.short_of(len)) };
         self.rest = rest;
         Ok(taken)
     }
@@ -50,9 +70,14 @@ impl<'a> Reader<'a> {
 
     /// The next `N` bytes.
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
-        let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or(Malformed)?;
+        let Some((taken, rest)) = self.rest.split_first_chunk::<N>() else { return Err(self.short_of(N)) };
         self.rest = rest;
         Ok(*taken)
+    }
+
+    fn short_of(&mut self, len: usize) -> Malformed {
+        self.wants_more |= (len - self.rest.len()) as u64 <= self.beyond;
+        Malformed
     }
 
     fn length_or_special(&mut self) -> Result<Length, Malformed> {

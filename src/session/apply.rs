@@ -4,8 +4,10 @@ use super::descriptors::allow_clients;
 use super::service::Service;
 use crate::config::Settings;
 use crate::config::settings::{EvictionPolicy, Fsync};
+use crate::interop::place::Limits;
 use crate::observability::{logging, process};
 use crate::store::{Options, Policy, SyncMode};
+use crate::types::{hash, list, set, zset};
 
 impl Service {
     /// Does what may fail before `settings` come into force, in which the parameters called `changed` differ from what they are.
@@ -62,6 +64,27 @@ pub fn store_options(settings: &Settings) -> Options {
         fetch_beyond_bytes: process::memory_limit() / 2,
         policy: policy(settings.maxmemory_policy),
         ..Options::default()
+    }
+}
+
+/// How large values of each type may be in one row.
+#[inline]
+pub fn value_limits(settings: &Settings) -> Limits {
+    Limits {
+        hash: hash::Limits {
+            entries: settings.hash_max_listpack_entries,
+            value: settings.hash_max_listpack_value,
+        },
+        list: list::Limits::of_setting(settings.list_max_listpack_size),
+        set: set::Limits {
+            integers: settings.set_max_intset_entries,
+            entries: settings.set_max_listpack_entries,
+            value: settings.set_max_listpack_value,
+        },
+        zset: zset::Limits {
+            entries: settings.zset_max_listpack_entries,
+            value: settings.zset_max_listpack_value,
+        },
     }
 }
 

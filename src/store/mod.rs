@@ -498,7 +498,7 @@ impl Store {
     }
 
     /// Runs `work` again and again until all that it needs has been fetched.
-    fn until_fetched<T>(&self, mut work: impl FnMut() -> Result<T, Interrupt>) -> Result<T, Interrupt> {
+    pub fn until_fetched<T>(&self, mut work: impl FnMut() -> Result<T, Interrupt>) -> Result<T, Interrupt> {
         loop {
             match work() {
                 Err(Interrupt::Fetch(request)) => self.fetch(&request)?,

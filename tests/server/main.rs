@@ -16,6 +16,7 @@ mod lost;
 mod observability;
 mod protocol;
 mod pubsub;
+mod rdb;
 mod restart;
 mod roles;
 mod semantics;

@@ -315,6 +315,7 @@ fn spawn(program: &Path, port: u16, folder: &Path, launch: &Launch) -> Child {
 }
 
 /// What a process left behind.
+#[derive(Debug)]
 pub struct Finished {
     /// How it ended.
     pub status: ExitStatus,
