@@ -4,7 +4,6 @@ use larder::cli::{self, Inspection, Invocation};
 use larder::config::Parameters;
 use larder::config::load::Sources;
 use larder::node;
-use larder::session::apply::{store_options, value_limits};
 use larder::store::repair;
 use larder::tools::rdb;
 use std::io::Write;
@@ -49,13 +48,7 @@ fn carry(request: &rdb::Request, sources: &Sources) -> ExitCode {
         Ok(loaded) => loaded.parameters.snapshot(),
         Err(error) => return refuse(&error.to_string(), 1),
     };
-    let folder = rdb::Folder {
-        path: settings.dir.clone(),
-        partitions: settings.partitions,
-        databases: u16::try_from(settings.databases).unwrap_or(u16::MAX),
-        options: store_options(&settings),
-        limits: value_limits(&settings),
-    };
+    let folder = node::data_folder(&settings);
     let now = larder::base::clock::unix_ms();
     let done = match request {
         rdb::Request::Help => Ok(rdb::USAGE.trim_end().to_owned()),

@@ -3,18 +3,19 @@
 //! Start: configuration, log, store (recovered), the store's threads, the housekeeper, replication links, the cluster, client threads.
 //! Stop, in the opposite order: clients end after their turn, other nodes take over what this one is primary of, replicas get the rest, the journal is synced, a checkpoint unless it is unwanted, the threads.
 
-use crate::base::crash_point;
-use crate::config::Parameters;
+use crate::base::{clock, crash_point};
 use crate::config::load::Loaded;
+use crate::config::{Parameters, Settings};
 use crate::observability::logging::{self, Format};
 use crate::server::cluster::ClusterThreads;
 use crate::server::housekeeping;
 use crate::server::peer::Links;
 use crate::server::runtime::ClientThreads;
-use crate::session::apply::store_options;
+use crate::session::apply::{store_options, value_limits};
 use crate::session::descriptors::allow_clients;
 use crate::session::service::Service;
 use crate::store::{Background, Store};
+use crate::tools::rdb;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
@@ -48,8 +49,9 @@ pub fn run(loaded: Loaded) -> Result<(), StartError> {
     outlive_file_size_limits()?;
     let settings = loaded.parameters.snapshot();
 
-    let databases = u16::try_from(settings.databases).unwrap_or(u16::MAX);
-    let store = Store::open(&settings.dir, settings.partitions, databases, store_options(&settings))
+    let folder = data_folder(&settings);
+    adopt_old_data(&settings, &folder)?;
+    let store = Store::open(&folder.path, folder.partitions, folder.databases, folder.options)
         .map_err(|error| StartError(error.to_string()))?;
     let status = store.status();
     let store = Arc::new(store);
@@ -99,6 +101,31 @@ pub fn run(loaded: Loaded) -> Result<(), StartError> {
     background.stop();
     tracing::info!("Larder is now ready to exit, bye bye...");
     synced.map_err(|error| StartError(format!("the journal could not be synced at the end: {error:?}")))
+}
+
+/// Where the data is, and how it is opened.
+pub fn data_folder(settings: &Settings) -> rdb::Folder {
+    rdb::Folder {
+        path: settings.dir.clone(),
+        partitions: settings.partitions,
+        databases: u16::try_from(settings.databases).unwrap_or(u16::MAX),
+        options: store_options(settings),
+        limits: value_limits(settings),
+    }
+}
+
+/// Imports what a server of Redis left in the folder, at the first start there. Whoever gets his data from others does not.
+fn adopt_old_data(settings: &Settings, folder: &rdb::Folder) -> Result<(), StartError> {
+    if settings.cluster.is_on() || settings.replicaof.is_some() {
+        return Ok(());
+    }
+    let (dump, append_only) = (&settings.dbfilename, &settings.appenddirname);
+    match rdb::adopt(folder, dump, append_only, clock::unix_ms()) {
+        Ok(Some(told)) => tracing::info!("{told}; the file is left as it is"),
+        Ok(None) => {}
+        Err(reason) => return Err(StartError(reason)),
+    }
+    Ok(())
 }
 
 fn failed(what: &str) -> impl Fn(std::io::Error) -> StartError {

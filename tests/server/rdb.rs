@@ -150,3 +150,49 @@ fn a_file_that_is_damaged_or_has_what_there_is_no_type_for_leaves_nothing_behind
     let mut client = server.connect();
     client.check(&[("DBSIZE", ":2"), ("GET a", "\"1\""), ("GET b", "\"2\"")]);
 }
+
+#[test]
+fn the_first_start_over_an_old_volume_imports_its_file_as_a_whole_and_leaves_it() {
+    let reference = Server::start_reference(&["--save", ""]);
+    let mut client = reference.connect();
+    fill(&mut client);
+    let expected = all_of(&mut client);
+    let dump = save(&mut client);
+    let place = tempfile::tempdir().expect("a temporary folder");
+    let whole = std::fs::read(&dump).expect("reads");
+    std::fs::write(place.path().join("dump.rdb"), &whole).expect("writes");
+    let folder = place.path().to_str().expect("text");
+    // What an import that was interrupted may leave.
+    std::fs::write(place.path().join("import.unfinished"), "").expect("writes");
+    std::fs::write(place.path().join("node.toml"), "half").expect("writes");
+    {
+        let server = Server::start(&["--dir", folder]);
+        assert_eq!(all_of(&mut server.connect()), expected);
+        assert!(server.log().contains("18 keys imported"), "{}", server.log());
+        server.connect().check(&[("SET text changed", "OK"), ("DEL number", ":1")]);
+    }
+    assert_eq!(std::fs::read(place.path().join("dump.rdb")).expect("reads"), whole);
+    assert!(!place.path().join("import.unfinished").exists());
+    // The next start has data of its own.
+    let server = Server::start(&["--dir", folder]);
+    server.connect().check(&[("GET text", "\"changed\""), ("EXISTS number", ":0")]);
+}
+
+#[test]
+fn a_first_start_over_what_cannot_be_imported_is_refused_and_changes_nothing() {
+    let place = tempfile::tempdir().expect("a temporary folder");
+    let folder = place.path().to_str().expect("text");
+    std::fs::write(place.path().join("dump.rdb"), b"REDIS0011 and then nonsense").expect("writes");
+    let refused = Server::run_to_end(&["--port", "1", "--dir", folder]);
+    assert!(!refused.status.success() && refused.errors.contains("Nothing was imported"), "{refused:?}");
+    std::fs::create_dir(place.path().join("appendonlydir")).expect("makes a folder");
+    std::fs::write(place.path().join("appendonlydir/appendonly.aof.manifest"), "").expect("writes");
+    let refused = Server::run_to_end(&["--port", "1", "--dir", folder]);
+    assert!(!refused.status.success() && refused.errors.contains("cannot be imported yet"), "{refused:?}");
+    let mut names: Vec<_> = std::fs::read_dir(place.path())
+        .expect("lists")
+        .map(|entry| entry.expect("lists").file_name().into_string().expect("text"))
+        .collect();
+    names.sort();
+    assert_eq!(names, ["appendonlydir", "dump.rdb"]);
+}

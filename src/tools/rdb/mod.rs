@@ -1,8 +1,10 @@
 //! `larder import` and `larder export rdb`: between a data folder that no server uses and an rdb file.
 
+mod adopt;
 mod export;
 mod import;
 
+pub use adopt::adopt;
 pub use export::export;
 pub use import::import;
 
