@@ -303,7 +303,12 @@ pub fn add<'a>(
     elements: impl Iterator<Item = &'a [u8]> + Clone,
     sparse_len_max: usize,
 ) -> Result<bool, Refused> {
-    let (before, mut sketch) = match find_bytes(transaction, key)? {
+    let found = match find_bytes(transaction, key) {
+        // Nothing is looked at where nothing is added.
+        Err(Refused::Corrupted) if elements.clone().next().is_none() => return Ok(false),
+        found => found?,
+    };
+    let (before, mut sketch) = match found {
         Some((_, bytes)) if has_all(&bytes, elements.clone()) => return Ok(false),
         Some((entry, bytes)) => (Some(entry), Sketch(bytes.to_vec())),
         None => (None, Sketch::empty()),
@@ -321,7 +326,16 @@ pub fn add<'a>(
 
 /// How many elements the sketch at `key` has seen; and the sketch with its key row, if that is to be kept in it.
 pub fn count(view: &mut View, key: &Key) -> Result<(u64, Option<(Entry, Sketch)>), Refused> {
-    let Some((entry, mut sketch)) = find(view, key)? else { return Ok((0, None)) };
+    let found = match find(view, key) {
+        Err(Refused::Corrupted) => {
+            // Too long to be read; the last count may stand in its beginning.
+            let entry = string::find(view, key)?.ok_or(Refused::Corrupted)?;
+            let beginning = Sketch(string::read_range(view, key, &entry, 0..HEADER)?.to_vec());
+            return beginning.cached_count().map(|count| (count, None)).ok_or(Refused::Corrupted);
+        }
+        found => found?,
+    };
+    let Some((entry, mut sketch)) = found else { return Ok((0, None)) };
     if let Some(count) = sketch.cached_count() {
         return Ok((count, None));
     }

@@ -189,6 +189,14 @@ fn a_first_start_over_what_cannot_be_imported_is_refused_and_changes_nothing() {
     std::fs::write(place.path().join("appendonlydir/appendonly.aof.manifest"), "").expect("writes");
     let refused = Server::run_to_end(&["--port", "1", "--dir", folder]);
     assert!(!refused.status.success() && refused.errors.contains("cannot be imported yet"), "{refused:?}");
+    // Data that has lost its manifest is damaged; nothing is put in its place.
+    let other = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(other.path().join("dump.rdb"), b"REDIS0011\xff\0\0\0\0\0\0\0\0").expect("writes");
+    std::fs::create_dir(other.path().join("journal")).expect("makes a folder");
+    std::fs::write(other.path().join("journal/00000000000000000000.log"), "x").expect("writes");
+    let refused = Server::run_to_end(&["--port", "1", "--dir", other.path().to_str().expect("text")]);
+    assert!(!refused.status.success() && refused.errors.contains("node.toml"), "{refused:?}");
+    assert!(other.path().join("journal/00000000000000000000.log").exists());
     let mut names: Vec<_> = std::fs::read_dir(place.path())
         .expect("lists")
         .map(|entry| entry.expect("lists").file_name().into_string().expect("text"))

@@ -1,13 +1,15 @@
 //! The first start in a folder that a server of Redis or Valkey has used: its rdb file is imported, and left as it is.
 //!
-//! What was imported counts only as a whole. While the import runs, a note lies in the folder; a start that finds one removes what
-//! the interrupted import made, and begins again.
+//! What was imported counts only as a whole. While the import runs, a note lies in the folder, locked by who imports; a start that
+//! finds one that nobody holds removes what the interrupted import made, and begins again.
 
 use super::{Folder, ImportRequest, import};
-use std::fs::File;
+use rustix::fs::{FlockOperation, flock};
+use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
 use std::path::Path;
 
-/// The note.
+/// The note. It is made only where nothing of what it lets remove is there.
 const NOTE: &str = "import.unfinished";
 /// What a store makes in its folder.
 const MADE: [&str; 5] = ["node.toml", "journal", "partitions", "partitions.new", "snapshots"];
@@ -21,10 +23,19 @@ pub fn adopt(folder: &Folder, dump: &str, append_only: &str, now: i64) -> Result
     let path = &folder.path;
     let failed = |error: std::io::Error| format!("{}: {error}", path.display());
     let note = path.join(NOTE);
-    if note.exists() {
-        clear(path).map_err(failed)?;
+    match OpenOptions::new().write(true).open(&note) {
+        Ok(held) => {
+            lock(&held)?;
+            // Unless it ended, and took the note away, while we came.
+            if note.exists() {
+                clear(path).map_err(failed)?;
+            }
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
     }
-    if path.join("node.toml").exists() {
+    // Data of ours, or what is left of some: the store says what it thinks of that.
+    if MADE.iter().any(|name| path.join(name).exists()) {
         return Ok(None);
     }
     let logs = path.join(append_only);
@@ -38,8 +49,9 @@ pub fn adopt(folder: &Folder, dump: &str, append_only: &str, now: i64) -> Result
     if !file.exists() {
         return Ok(None);
     }
-    std::fs::write(&note, format!("{dump} is being imported\n")).map_err(failed)?;
-    sync(&note).and_then(|()| sync(path)).map_err(failed)?;
+    let held = OpenOptions::new().write(true).create_new(true).open(&note).map_err(failed)?;
+    lock(&held)?;
+    held.sync_all().and_then(|()| sync(path)).map_err(failed)?;
     let request = ImportRequest { file, ..ImportRequest::default() };
     let done = import(&request, folder, now);
     let cleared = match &done {
@@ -53,6 +65,12 @@ pub fn adopt(folder: &Folder, dump: &str, append_only: &str, now: i64) -> Result
     Ok(Some(told))
 }
 
+/// Fails if another process imports here.
+fn lock(note: &File) -> Result<(), String> {
+    let locked = flock(note, FlockOperation::NonBlockingLockExclusive);
+    locked.map_err(|_| "another server imports into the data folder just now".to_owned())
+}
+
 /// Removes what an import that did not end has made, and the note at last.
 fn clear(path: &Path) -> std::io::Result<()> {
     for name in MADE {
@@ -60,7 +78,7 @@ fn clear(path: &Path) -> std::io::Result<()> {
         let removed =
             if made.is_dir() { std::fs::remove_dir_all(&made) } else { std::fs::remove_file(&made) };
         match removed {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
         }
     }
