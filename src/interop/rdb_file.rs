@@ -219,7 +219,9 @@ impl<R: Read> FileReader<R> {
                 Err(why) => {
                     let at = self.at + unread.len() - reader.rest().len();
                     let reason = match why {
-                        Stop::Malformed if reader.rest().is_empty() => "the file ends too early".to_owned(),
+                        Stop::Malformed if reader.rest().is_empty() && self.beyond == 0 => {
+                            "the file ends too early".to_owned()
+                        }
                         Stop::Malformed => "the file is damaged".to_owned(),
                         Stop::Unknown(mark) => format!("{mark} is no type of value that is known"),
                     };
