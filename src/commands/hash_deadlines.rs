@@ -5,15 +5,18 @@
 
 use super::expiry::Condition;
 use super::hashes::limits;
+use super::strings::NEW_OR_NO_DEADLINE;
 use super::{Command, Failure, Outcome, Request, read, write};
+use crate::base::number;
 use crate::protocol::error::{self, ErrorReply};
 use crate::protocol::reply::Reply;
 use crate::protocol::spec::access::{ACCESS, DELETE, RO, RW, UPDATE};
 use crate::protocol::spec::flag::{DENYOOM, FAST};
 use crate::protocol::spec::syntax::{block, integer, key, one_of, string, token, unix_time};
 use crate::protocol::spec::{Argument, Group, KeySpec};
-use crate::store::{Transaction, View};
+use crate::store::{Key, Transaction, View};
 use crate::types::hash::{self, DEADLINE_MAX, NewDeadline};
+use std::collections::HashSet;
 
 const FIELDS: Argument = block("fields", &[integer("numfields"), string("field").multiple()]).token("FIELDS");
 const CONDITION: Argument =
@@ -95,21 +98,7 @@ pub const COMMANDS: &[Command] = &[
         .since("8.0.0")
         .complexity(PER_FIELD)
         .summary("Returns the values of fields of a hash, and may set their deadlines or take them away.")
-        .arguments(&[
-            key("key", 0),
-            one_of(
-                "expiration",
-                &[
-                    integer("seconds").token("EX"),
-                    integer("milliseconds").token("PX"),
-                    unix_time("unix-time-seconds").token("EXAT"),
-                    unix_time("unix-time-milliseconds").token("PXAT"),
-                    token("persist", "PERSIST"),
-                ],
-            )
-            .optional(),
-            FIELDS,
-        ]),
+        .arguments(&[key("key", 0), NEW_OR_NO_DEADLINE, FIELDS]),
     write("hsetex", hsetex)
         .arity(-6)
         .flags(DENYOOM.and(FAST))
@@ -210,7 +199,7 @@ fn fields<'a>(
     if !args.get(index).is_some_and(|word| word.eq_ignore_ascii_case(b"FIELDS")) {
         return Err(FIELDS_MISSING);
     }
-    let count = args.get(index + 1).and_then(crate::base::number::parse_i64).filter(|count| *count > 0);
+    let count = args.get(index + 1).and_then(number::parse_i64).filter(|count| *count > 0);
     let count = count.ok_or(no_count)?;
     let fields = args.from(index + 2);
     if fields.len() as i64 == count { Ok(fields) } else { Err(COUNT_MISMATCH) }
@@ -263,21 +252,21 @@ fn set(request: &Request, transaction: &mut Transaction, name: &str, clock: Cloc
 /// What a deadline that is already reached does.
 fn remove_those_allowed<'a>(
     transaction: &mut Transaction,
-    key: &crate::store::Key,
+    key: &Key,
     fields: impl Iterator<Item = &'a [u8]>,
     allows: impl Fn(Option<i64>) -> bool,
 ) -> Outcome {
-    let (mut said, mut going) = (Vec::new(), Vec::new());
+    let (mut said, mut going) = (Vec::new(), HashSet::new());
     let entry = hash::find(transaction, key)?;
     for field in fields {
         let found = match &entry {
-            Some(entry) if !going.contains(&field) => hash::get_timed(transaction, key, entry, field)?,
+            Some(entry) if !going.contains(field) => hash::get_timed(transaction, key, entry, field)?,
             _ => None,
         };
         said.push(match found {
             None => NO_FIELD,
             Some((_, old)) if allows(old) => {
-                going.push(field);
+                going.insert(field);
                 REMOVED
             }
             Some(_) => CONDITION_NOT_MET,
@@ -333,7 +322,7 @@ fn hpersist(request: &Request, transaction: &mut Transaction) -> Outcome {
     Ok(Reply::Array(said.collect()))
 }
 
-/// The values of fields; those of which `goes_after` says so are gone when they are asked for again.
+/// The values of fields. If they `go_after`, one that is named again is not there any more.
 fn values<'a>(
     request: &Request,
     view: &mut View,
@@ -342,7 +331,7 @@ fn values<'a>(
 ) -> Result<Vec<Reply>, Failure> {
     let key = request.key(1);
     let entry = hash::find(view, &key)?;
-    let (mut replies, mut gone) = (Vec::new(), std::collections::HashSet::new());
+    let (mut replies, mut gone) = (Vec::new(), HashSet::new());
     for field in fields {
         let is_gone = go_after && !gone.insert(field);
         let value = match &entry {
@@ -431,7 +420,7 @@ impl SetOptions {
         if left < 3 {
             return Err(error::wrong_arity("hsetex"));
         }
-        let count = crate::base::number::parse_i64(args.at(index + 1));
+        let count = number::parse_i64(args.at(index + 1));
         let count = count.filter(|count| (1..=i64::from(i32::MAX)).contains(count));
         let count = count.ok_or(ErrorReply::fixed("ERR invalid number of fields"))?;
         if (left - 1) as i64 != count * 2 {

@@ -7,9 +7,13 @@ use crate::protocol::reply::Reply;
 use crate::protocol::spec::access::{ACCESS, DELETE, INSERT, OW, RO, RW, UPDATE, VARIABLE_FLAGS};
 use crate::protocol::spec::flag::{DENYOOM, FAST};
 use crate::protocol::spec::syntax::{block, integer, key, one_of, string, token, unix_time};
-use crate::protocol::spec::{Group, KeySpec};
+use crate::protocol::spec::{Argument, Group, KeySpec};
 use crate::store::{Key, Kind, NewValue, Transaction, View};
 use crate::types::string::{self as strings, Text};
+
+/// The deadline that GETEX and HGETEX set, or that there is to be none.
+#[rustfmt::skip]
+pub(super) const NEW_OR_NO_DEADLINE: Argument = one_of("expiration", &[integer("seconds").token("EX"), integer("milliseconds").token("PX"), unix_time("unix-time-seconds").token("EXAT"), unix_time("unix-time-milliseconds").token("PXAT"), token("persist", "PERSIST")]).optional();
 
 /// The declarations.
 pub const COMMANDS: &[Command] = &[
@@ -20,7 +24,7 @@ write("setex", setex).arity(4).flags(DENYOOM).group(Group::String).keys(&[KeySpe
 write("psetex", psetex).arity(4).flags(DENYOOM).group(Group::String).keys(&[KeySpec::one(1, OW.and(UPDATE))]).since("2.6.0").complexity("O(1)").summary("Stores a string with a deadline some milliseconds from now.").arguments(&[key("key", 0), integer("milliseconds"), string("value")]),
 write("getset", getset).arity(3).flags(DENYOOM.and(FAST)).group(Group::String).keys(&[KeySpec::one(1, RW.and(ACCESS).and(UPDATE))]).since("1.0.0").complexity("O(1)").summary("Stores a string and returns the one that was there.").deprecated("6.2.0", "`SET` with the `!GET` argument").arguments(&[key("key", 0), string("value")]),
 write("getdel", getdel).arity(2).flags(FAST).group(Group::String).keys(&[KeySpec::one(1, RW.and(ACCESS).and(DELETE))]).since("6.2.0").complexity("O(1)").summary("Returns a string and removes its key.").arguments(&[key("key", 0)]),
-write("getex", getex).arity(-2).flags(FAST).group(Group::String).keys(&[KeySpec::one(1, RW.and(ACCESS).and(UPDATE)).notes("Only read unless an option or operation writes.")]).since("6.2.0").complexity("O(1)").summary("Returns a string and changes or removes its deadline.").arguments(&[key("key", 0), one_of("expiration", &[integer("seconds").token("EX"), integer("milliseconds").token("PX"), unix_time("unix-time-seconds").token("EXAT"), unix_time("unix-time-milliseconds").token("PXAT"), token("persist", "PERSIST")]).optional()]),
+write("getex", getex).arity(-2).flags(FAST).group(Group::String).keys(&[KeySpec::one(1, RW.and(ACCESS).and(UPDATE)).notes("Only read unless an option or operation writes.")]).since("6.2.0").complexity("O(1)").summary("Returns a string and changes or removes its deadline.").arguments(&[key("key", 0), NEW_OR_NO_DEADLINE]),
 read("mget", mget).arity(-2).flags(FAST).group(Group::String).keys(&[KeySpec::range(1, -1, 1, RO.and(ACCESS))]).since("1.0.0").complexity("O(N), N keys.").summary("Returns the strings of several keys.").tips(&["request_policy:multi_shard"]).arguments(&[key("key", 0).multiple()]),
 write("mset", mset).arity(-3).flags(DENYOOM).group(Group::String).keys(&[KeySpec::range(1, -1, 2, OW.and(UPDATE))]).since("1.0.1").complexity("O(N), N keys.").summary("Stores several strings at once.").tips(&["request_policy:multi_shard", "response_policy:all_succeeded"]).arguments(&[block("key_value", &[key("key", 0), string("value")]).multiple()]),
 write("msetnx", msetnx).arity(-3).flags(DENYOOM).group(Group::String).keys(&[KeySpec::range(1, -1, 2, OW.and(INSERT))]).since("1.0.1").complexity("O(N), N keys.").summary("Stores several strings at once if none of the keys exists.").tips(&["request_policy:multi_shard", "response_policy:agg_min"]).arguments(&[block("key_value", &[key("key", 0), string("value")]).multiple()]),

@@ -119,7 +119,7 @@ pub fn open(payload: &[u8]) -> Result<Value, Refused> {
     }
     let mut reader = Reader::new(&payload[..footer_at]);
     let kind = reader.byte().map_err(|_| Refused::Value)?;
-    rdb_value::read(kind, &mut reader).map_err(|_| Refused::Value)
+    rdb_value::read(kind, &mut reader).ok().flatten().ok_or(Refused::Value)
 }
 
 #[cfg(test)]

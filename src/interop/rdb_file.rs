@@ -316,8 +316,7 @@ fn step(reader: &mut Reader, is_valkey: bool, database: u64) -> Result<Step, Sto
                         Err("stream")
                     }
                     rdb_value::HASH_TIMED_OF_VALKEY if is_valkey => Ok(rdb_value::read_valkey_hash(reader)?),
-                    kind if !rdb_value::is_known(kind) => return Err(Stop::Unknown(kind)),
-                    kind => Ok(rdb_value::read(kind, reader)?),
+                    kind => Ok(rdb_value::read(kind, reader)?.ok_or(Stop::Unknown(kind))?),
                 };
                 let key = Key { database, name, expire_at, idle_s, frequency, kind, value };
                 return Ok(Step::Item(Item::Key(Box::new(key))));

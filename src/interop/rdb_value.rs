@@ -120,30 +120,6 @@ const HASH_LISTPACK_TIMED: u8 = 25;
 /// The same as Valkey has it since 9.0: each deadline is in milliseconds since 1970, -1 is none.
 pub const HASH_TIMED_OF_VALKEY: u8 = 22;
 
-/// Whether [`read`] knows the type `kind`.
-pub fn is_known(kind: u8) -> bool {
-    const KNOWN: [u8; 17] = [
-        STRING,
-        LIST,
-        SET,
-        SORTED_SET_TEXT,
-        HASH,
-        SORTED_SET,
-        HASH_ZIPMAP,
-        LIST_ZIPLIST,
-        SET_INTSET,
-        SORTED_SET_ZIPLIST,
-        HASH_ZIPLIST,
-        LIST_OF_ZIPLISTS,
-        HASH_LISTPACK,
-        SORTED_SET_LISTPACK,
-        LIST_OF_LISTPACKS,
-        SET_LISTPACK,
-        HASH_TIMED,
-    ];
-    KNOWN.contains(&kind) || kind == HASH_LISTPACK_TIMED
-}
-
 /// Reads a hash of Valkey's type with deadlines.
 pub fn read_valkey_hash(reader: &mut Reader) -> Result<Value, Malformed> {
     let count = reader.length()?;
@@ -163,9 +139,9 @@ pub fn read_valkey_hash(reader: &mut Reader) -> Result<Value, Malformed> {
     if fields.is_empty() { Err(Malformed) } else { Ok(Value::TimedHash(fields)) }
 }
 
-/// Reads a value of the type `kind`. Types that are not here are malformed.
-pub fn read(kind: u8, reader: &mut Reader) -> Result<Value, Malformed> {
-    match kind {
+/// Reads a value of the type `kind`; `None` if that is none that is here.
+pub fn read(kind: u8, reader: &mut Reader) -> Result<Option<Value>, Malformed> {
+    let value = match kind {
         STRING => Ok(Value::String(reader.string()?.into_owned())),
         SET => read_set(reader),
         SET_INTSET => read_intset(&reader.string()?),
@@ -189,8 +165,9 @@ pub fn read(kind: u8, reader: &mut Reader) -> Result<Value, Malformed> {
         SORTED_SET => read_sorted_set(reader, |reader| Ok(f64::from_le_bytes(reader.array()?))),
         SORTED_SET_ZIPLIST => packed_sorted_set(&reader.string()?, packed::visit_ziplist),
         SORTED_SET_LISTPACK => packed_sorted_set(&reader.string()?, packed::visit_listpack),
-        _ => Err(Malformed),
-    }
+        _ => return Ok(None),
+    };
+    value.map(Some)
 }
 
 /// Reads a list of so many parts as it begins with.
@@ -569,7 +546,7 @@ mod tests {
     fn read_back(bytes: &[u8]) -> Result<Value, Malformed> {
         let mut reader = Reader::new(bytes);
         let kind = reader.byte()?;
-        read(kind, &mut reader)
+        read(kind, &mut reader)?.ok_or(Malformed)
     }
 
     fn pairs() -> impl Strategy<Value = Pairs> {

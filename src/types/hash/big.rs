@@ -128,9 +128,13 @@ impl<'t, 's> Edit<'t, 's> {
         Edit { transaction, key, big, now, more: 0, grown: 0, is_reordered: false }
     }
 
-    /// The deadline of a field; none if there is no such field. Not looked for where no field has one.
-    fn deadline_of(&mut self, name: &[u8]) -> Result<Option<Option<i64>>, Interrupt> {
-        Ok(find(self.transaction, self.key, self.big.items, name)?.map(|(_, expire_at)| expire_at))
+    /// The deadline of a field, if it has one. Not looked for where no field has: whether the field is there is then seen when its row
+    /// is put or removed.
+    fn deadline_of(&mut self, name: &[u8]) -> Result<Option<i64>, Interrupt> {
+        if self.big.due_at.is_none() && !self.is_reordered {
+            return Ok(None);
+        }
+        Ok(find(self.transaction, self.key, self.big.items, name)?.and_then(|(_, expire_at)| expire_at))
     }
 
     fn reorder(&mut self, name: &[u8], old: Option<i64>, new: Option<i64>) -> Result<(), Interrupt> {
@@ -150,11 +154,7 @@ impl<'t, 's> Edit<'t, 's> {
 
     /// Sets a field. Returns whether it is new for those who look.
     pub fn set(&mut self, (name, value): Pair, deadline: NewDeadline) -> Result<bool, Interrupt> {
-        // Whether one was there is looked for when the row is put, once, as long as nobody cares for its deadline.
-        let old = match self.big.due_at.is_some() || self.is_reordered {
-            true => self.deadline_of(name)?.flatten(),
-            false => None,
-        };
+        let old = self.deadline_of(name)?;
         let was_over = is_over(old, self.now);
         let new = match deadline {
             NewDeadline::None => None,
@@ -171,10 +171,7 @@ impl<'t, 's> Edit<'t, 's> {
 
     /// Removes a field. Returns whether anybody could see it.
     pub fn remove(&mut self, name: &[u8]) -> Result<bool, Interrupt> {
-        let old = match self.big.due_at.is_some() || self.is_reordered {
-            true => self.deadline_of(name)?.flatten(),
-            false => None,
-        };
+        let old = self.deadline_of(name)?;
         self.reorder(name, old, None)?;
         let change = self.transaction.remove_item(self.key, self.big.items.uid, &suffix(name))?;
         self.more -= i64::from(change.existed);
