@@ -1,6 +1,6 @@
 //! The node: builds the layers, wires them, stops them in order. Nothing else knows all of them.
 //!
-//! Start: configuration, log, store (recovered), the store's threads, the housekeeper, replication links, the cluster, client threads.
+//! Start: configuration, log, HTTP port, store (recovered), the store's threads, the housekeeper, replication links, the cluster, client threads.
 //! Stop, in the opposite order: clients end after their turn, other nodes take over what this one is primary of, replicas get the rest, the journal is synced, a checkpoint unless it is unwanted, the threads.
 
 use crate::base::{clock, crash_point};
@@ -9,6 +9,7 @@ use crate::config::{Parameters, Settings};
 use crate::observability::logging::{self, Format};
 use crate::server::cluster::ClusterThreads;
 use crate::server::housekeeping;
+use crate::server::http::{HttpPort, Stage};
 use crate::server::peer::Links;
 use crate::server::runtime::ClientThreads;
 use crate::session::apply::{store_options, value_limits};
@@ -39,7 +40,8 @@ impl std::error::Error for StartError {}
 pub fn run(loaded: Loaded) -> Result<(), StartError> {
     let begun = Instant::now();
     let settings = loaded.parameters.snapshot();
-    logging::start(settings.loglevel.name(), &settings.logfile, Format::Text).map_err(|error| {
+    let format = if settings.logs_json { Format::Json } else { Format::Text };
+    logging::start(settings.loglevel.name(), &settings.logfile, format).map_err(|error| {
         StartError(format!("cannot open the log {}: {error}", settings.logfile.display()))
     })?;
     tracing::info!("Larder {} is starting", env!("CARGO_PKG_VERSION"));
@@ -49,8 +51,11 @@ pub fn run(loaded: Loaded) -> Result<(), StartError> {
     outlive_file_size_limits()?;
     let settings = loaded.parameters.snapshot();
 
+    let http = HttpPort::start(&settings).map_err(failed("listen for HTTP (http-port, http-bind)"))?;
     let folder = data_folder(&settings);
+    http.reach(Stage::Starting("what Redis left in the data folder is being imported, if it left anything"));
     adopt_old_data(&settings, &folder)?;
+    http.reach(Stage::Starting("the data is being opened"));
     let store = Store::open(&folder.path, folder.partitions, folder.databases, folder.options)
         .map_err(|error| StartError(error.to_string()))?;
     let status = store.status();
@@ -67,6 +72,7 @@ pub fn run(loaded: Loaded) -> Result<(), StartError> {
         tracing::error!("Failed listening on port {} (tcp), aborting.", settings.port);
         failed("listen")(error)
     })?;
+    http.reach(Stage::Serving(Arc::clone(&service)));
     // Process supervisors and test suites written for redis-server wait for this and take the process id from it. It comes
     // after `listen`: they connect at once, and try another port if that one was taken.
     tracing::info!("Listening, PID: {}", std::process::id());
@@ -99,6 +105,7 @@ pub fn run(loaded: Loaded) -> Result<(), StartError> {
         tracing::error!("no checkpoint at the end ({error}); the journal has everything");
     }
     background.stop();
+    http.stop();
     tracing::info!("Larder is now ready to exit, bye bye...");
     synced.map_err(|error| StartError(format!("the journal could not be synced at the end: {error:?}")))
 }
@@ -181,7 +188,7 @@ fn outlive_file_size_limits() -> Result<(), StartError> {
 /// Makes sure that `maxclients` clients fit; lowers it to what the system allows otherwise.
 fn fit_descriptors(parameters: &Parameters) -> Result<(), StartError> {
     let settings = parameters.snapshot();
-    let Err(possible) = allow_clients(settings.maxclients, settings.partitions) else { return Ok(()) };
+    let Err(possible) = allow_clients(&settings) else { return Ok(()) };
     if possible == 0 {
         return Err(StartError("the limit of open files (ulimit -n) leaves no room for clients".to_owned()));
     }

@@ -45,6 +45,12 @@ pub struct Settings {
     pub loglevel: LogLevel,
     /// Log file; empty is the standard output.
     pub logfile: PathBuf,
+    /// Whether a line of the log is a JSON object.
+    pub logs_json: bool,
+    /// Port for what operators look at; 0 is none.
+    pub http_port: u16,
+    /// Addresses of that port, in the words of `bind`.
+    pub http_bind: Vec<String>,
     /// Seconds that a stop may wait.
     pub shutdown_timeout: u32,
     /// Numbered databases.
@@ -469,6 +475,9 @@ impl Settings {
                 _ => LogLevel::Notice,
             },
             logfile: read.path("logfile"),
+            logs_json: (read.shown)("log-format") == b"json",
+            http_port: read.number("http-port"),
+            http_bind: read.words("http-bind"),
             shutdown_timeout: read.number("shutdown-timeout"),
             databases: read.number("databases"),
             hz: read.number("hz"),

@@ -323,6 +323,9 @@ pub const PARAMETERS: &[Parameter] = &[
     row("write-concern-timeout", LONG_COUNT, "5000").effective(),
     row("replica-reads", ReplicaReads, "auto").effective(),
     row("failover-wait", LONG_COUNT, "5000").effective(),
+    row("http-port", PORT, "0").immutable().effective(),
+    row("http-bind", List(16), "127.0.0.1 -::1").immutable().effective(),
+    row("log-format", Word(&["text", "json"]), "text").immutable().effective(),
 ];
 
 const FACILITIES: [&str; 9] =

@@ -330,7 +330,7 @@ fn redis_parameters_have_their_names_and_defaults() {
         "set-max-listpack-entries",
         "set-max-listpack-value",
     ];
-    const OURS: [&str; 18] = [
+    const OURS: [&str; 21] = [
         "bootstrap-expect",
         "cluster-secret",
         "cluster-seeds",
@@ -340,6 +340,9 @@ fn redis_parameters_have_their_names_and_defaults() {
         "checkpoint-journal-size",
         "checkpoint-overlay-size",
         "failover-wait",
+        "http-bind",
+        "http-port",
+        "log-format",
         "partitions",
         "replica-reads",
         "replicas",

@@ -89,6 +89,18 @@ impl Distribution {
         self.0.value_at_percentile(percent)
     }
 
+    /// How many values do not exceed each of `bounds_ns`, which must grow. Exact to a hundredth of the bound.
+    pub fn up_to_ns<'a>(&'a self, bounds_ns: &'a [u64]) -> impl Iterator<Item = u64> + 'a {
+        let (mut total, mut recorded) = (0, self.0.iter_recorded().peekable());
+        bounds_ns.iter().map(move |bound| {
+            let bound = self.0.highest_equivalent(*bound);
+            while let Some(value) = recorded.next_if(|value| value.value_iterated_to() <= bound) {
+                total += value.count_at_value();
+            }
+            total
+        })
+    }
+
     /// Upper bounds in microseconds, each twice the one before, with the number of values up to it; only those at which the
     /// number grows. A bound is 1024 ns times a power of two and, like every value of the histogram, stands for the largest
     /// value that its bucket counts: that is why Redis shows 33, 66, 132 where 32, 65, 131 would be expected.
@@ -137,5 +149,7 @@ mod tests {
         assert_eq!(sum.percentile_ns(50.0) / 1000, 1);
         assert!((890_000..910_000).contains(&sum.percentile_ns(100.0)));
         assert_eq!(sum.doubling_us(), [(2, 99), (1056, 100)]);
+        let up_to = sum.up_to_ns(&[1000, 2000, 100_000, LARGEST_NS]).collect::<Vec<_>>();
+        assert_eq!(up_to, [0, 99, 99, 100]);
     }
 }

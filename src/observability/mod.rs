@@ -1,7 +1,7 @@
 //! What the process tells about itself: counters, slow commands, latency events, memory, logs.
 //!
 //! Reading order: `statistics` (what is counted), `histogram` (how latencies are), `rates`, `slowlog`, `latency`, `process`
-//! (what the system says of us), `metrics` (names for the exporter), `logging`. Commands and databases come in as strings and
+//! (what the system says of us), `metrics` (what an exporter shows), `logging`. Commands and databases come in as strings and
 //! numbers: nothing here knows the protocol or the store.
 
 pub mod histogram;

@@ -3,6 +3,7 @@
 
 use crate::base::clock;
 use rustix::param::{clock_ticks_per_second, page_size};
+use rustix::process::{Resource, getrlimit};
 use std::fs;
 use std::path::Path;
 use std::time::Instant;
@@ -105,6 +106,29 @@ impl CpuTime {
         let (user, system) = (next(), next());
         CpuTime { system, user, user_children: next(), system_children: next() }
     }
+}
+
+/// File descriptors of this process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Descriptors {
+    /// Open now.
+    pub open: u64,
+    /// How many may be open; none if there is no limit.
+    pub limit: Option<u64>,
+}
+
+impl Descriptors {
+    /// As of now.
+    pub fn now() -> Descriptors {
+        // One of them is that of the folder which is read.
+        let open = fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count().saturating_sub(1));
+        Descriptors { open: open as u64, limit: getrlimit(Resource::Nofile).current }
+    }
+}
+
+/// Threads of this process.
+pub fn threads() -> usize {
+    fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
 }
 
 /// Memory of the machine, in bytes.

@@ -272,7 +272,8 @@ impl Statistics {
         self.names.iter().position(|known| known == name)
     }
 
-    fn absolute_counts(&self, command: usize) -> CommandCounts {
+    /// What is known of command number `command` since the process started, resets or not.
+    pub fn counts_since_start(&self, command: usize) -> CommandCounts {
         let mut sum = CommandCounts::default();
         for cell in self.in_use().filter_map(|shard| shard.commands.get(command)) {
             sum.calls += cell.calls.load(Ordering::Relaxed);
@@ -285,7 +286,7 @@ impl Statistics {
 
     /// What is known of command number `command` since the last reset.
     pub fn counts(&self, command: usize) -> CommandCounts {
-        let now = self.absolute_counts(command);
+        let now = self.counts_since_start(command);
         let then = self.baseline.lock().commands.get(command).copied().unwrap_or_default();
         CommandCounts {
             calls: now.calls.saturating_sub(then.calls),
@@ -313,7 +314,7 @@ impl Statistics {
         let totals = std::array::from_fn(|index| {
             self.in_use().map(|shard| shard.totals[index].load(Ordering::Relaxed)).sum()
         });
-        let commands = (0..self.names.len()).map(|command| self.absolute_counts(command)).collect();
+        let commands = (0..self.names.len()).map(|command| self.counts_since_start(command)).collect();
         *self.baseline.lock() = Baseline { totals, commands };
         self.errors.lock().clear();
         self.rates.lock().clear();

@@ -1,9 +1,7 @@
-//! What happens by time and not by request: keys expire, rates are sampled, metrics are shown, and a signal to stop is obeyed.
+//! What happens by time and not by request: keys expire, rates are sampled, and a signal to stop is obeyed.
 
 use crate::base::clock;
 use crate::base::ids::PartitionId;
-use crate::observability::metrics::{Figures, Handles};
-use crate::observability::process::Memory;
 use crate::observability::statistics::Counter;
 use crate::session::service::Service;
 use crate::types::hash;
@@ -16,8 +14,8 @@ use std::time::{Duration, Instant};
 const TICK: Duration = Duration::from_millis(20);
 /// Ticks between two samples of the rates.
 const SAMPLE_TICKS: u32 = 5;
-/// Ticks between two looks at memory and at what metrics show.
-const PUBLISH_TICKS: u32 = 50;
+/// Ticks between two looks at how much is stored.
+const PEAK_TICKS: u32 = 50;
 /// Keys removed under one hold of a partition's lock: some 100 microseconds.
 const EXPIRE_BATCH: usize = 64;
 
@@ -33,7 +31,6 @@ pub fn start(service: &Arc<Service>) -> std::io::Result<JoinHandle<()>> {
 fn run(service: &Service) {
     let begun = Instant::now();
     let mut tick = 0_u32;
-    let metrics = Handles::new();
     while !service.stop.is_ordered() {
         std::thread::sleep(TICK);
         if service.housekeeping_rests.load(Ordering::Relaxed) {
@@ -44,31 +41,14 @@ fn run(service: &Service) {
         if tick.is_multiple_of(SAMPLE_TICKS) {
             service.statistics.sample(begun.elapsed().as_millis() as u64);
         }
-        if tick.is_multiple_of(PUBLISH_TICKS) {
-            publish(service, &metrics);
+        if tick.is_multiple_of(PEAK_TICKS) {
+            service.statistics.note_memory(service.store.used_bytes());
         }
         let is_paused = service.pause.is_set() && service.pause.in_force(clock::unix_ms()).is_some();
         if service.active_expire.load(Ordering::Relaxed) && !is_paused {
             expire(service); // not while CLIENT PAUSE promises that no data changes
         }
     }
-}
-
-/// Notes the peak of memory and shows the metrics.
-fn publish(service: &Service, metrics: &Handles) {
-    let (memory_bytes, status) = (Memory::now().own(), service.store.status());
-    service.statistics.note_memory(service.store.used_bytes());
-    let figures = Figures {
-        connections: service.clients.count(),
-        memory_bytes,
-        data_bytes: status.data_bytes,
-        journal_bytes: status.journal_position,
-        checkpoints: status.checkpoints,
-        last_checkpoint_ms: status.last_checkpoint_ms,
-        lost_files: service.replication.lost().files(),
-        lost_transactions: service.replication.lost().transactions(),
-    };
-    metrics.publish(&service.statistics, figures);
 }
 
 /// Removes every key whose time has come, a batch a partition at a time, so that commands go on in between.

@@ -18,7 +18,7 @@ impl Service {
         changed: &[&'static str],
     ) -> Result<(), (&'static str, String)> {
         if changed.contains(&"maxclients")
-            && let Err(possible) = allow_clients(settings.maxclients, settings.partitions)
+            && let Err(possible) = allow_clients(settings)
         {
             let reason =
                 "The operating system is not able to handle the specified number of clients, try with";

@@ -13,6 +13,7 @@ mod apply;
 mod background;
 mod checkpoint;
 mod deadlines;
+mod durations;
 pub mod eviction;
 mod expiry;
 mod image;
@@ -39,6 +40,7 @@ pub use answers::Answered;
 pub use apply::ApplyError;
 pub use background::Background;
 pub use checkpoint::Checkpointed;
+pub use durations::CountedDurations;
 pub use eviction::{Evicted, Policy};
 pub use expiry::{ClearParts, Expired};
 pub use journal::SyncMode;
@@ -56,6 +58,7 @@ pub use watch::WatchFlag;
 use crate::base::clock::unix_ms;
 use crate::base::ids::{PartitionId, Slot};
 use arc_swap::ArcSwap;
+use durations::Durations;
 use journal::{Journal, SectionHead};
 use parking_lot::{Mutex, MutexGuard};
 use partition::Partition;
@@ -175,6 +178,7 @@ struct Notes {
     checkpoints: AtomicU64,
     checkpointed_rows: AtomicU64,
     last_checkpoint_ms: AtomicU64,
+    checkpoint_durations: Durations,
     last_save_s: AtomicI64,
     /// Partitions whose dirty rows the disk has no room for.
     without_room: Mutex<BTreeSet<PartitionId>>,
@@ -546,6 +550,7 @@ impl Store {
                 self.notes.checkpoints.fetch_add(1, Ordering::Relaxed);
                 self.notes.checkpointed_rows.fetch_add(done.rows as u64, Ordering::Relaxed);
                 self.notes.last_checkpoint_ms.store(done.elapsed.as_millis() as u64, Ordering::Relaxed);
+                self.notes.checkpoint_durations.note(done.elapsed);
                 self.notes.last_save_s.store(unix_ms() / 1000, Ordering::Relaxed);
                 self.notes.checkpoint_errors.lock().remove(&id);
                 self.drop_old_segments();
@@ -634,6 +639,7 @@ impl Store {
             checkpoints: notes.checkpoints.load(Ordering::Relaxed),
             checkpointed_rows: notes.checkpointed_rows.load(Ordering::Relaxed),
             last_checkpoint_ms: notes.last_checkpoint_ms.load(Ordering::Relaxed),
+            checkpoint_durations: notes.checkpoint_durations.counted(),
             last_save_s: notes.last_save_s.load(Ordering::Relaxed),
             checkpoint_error: notes.checkpoint_errors.lock().values().next().cloned(),
             damage: self.damage.get().cloned(),
@@ -646,6 +652,7 @@ impl Store {
             status.journal_bytes = journal.disk_bytes();
             status.journal_position = journal.appended();
             status.durable_position = journal.synced();
+            status.sync_durations = journal.sync_durations();
         }
         for partition in &self.partitions {
             let partition = partition.lock();

@@ -1,5 +1,6 @@
 //! What the layers above choose for the store, and what they can ask about it.
 
+use super::durations::CountedDurations;
 use super::eviction::Policy;
 use super::journal::SyncMode;
 
@@ -63,6 +64,8 @@ pub struct StoreStatus {
     pub journal_position: u64,
     /// Position up to which a power loss loses nothing.
     pub durable_position: u64,
+    /// How long syncs of the journal took.
+    pub sync_durations: CountedDurations,
     /// Bytes of the trees' files.
     pub tree_bytes: u64,
     /// Transactions committed (sum of LSNs).
@@ -75,6 +78,8 @@ pub struct StoreStatus {
     pub checkpointed_rows: u64,
     /// Milliseconds of the last one.
     pub last_checkpoint_ms: u64,
+    /// How long they took.
+    pub checkpoint_durations: CountedDurations,
     /// Unix seconds of the last one that left nothing dirty; the start, before.
     pub last_save_s: i64,
     /// Why the last checkpoint of some partition failed, if it did.

@@ -11,6 +11,7 @@ mod configuration;
 mod connections;
 mod differential;
 mod hash_deadlines;
+mod http;
 mod limits;
 mod lost;
 mod observability;

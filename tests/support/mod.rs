@@ -4,6 +4,8 @@
 
 mod chance;
 mod client;
+pub mod exposition;
+pub mod http;
 mod process;
 pub mod types;
 

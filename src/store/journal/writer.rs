@@ -1,5 +1,6 @@
 //! Appends, writes and syncs.
 
+use super::super::durations::{CountedDurations, Durations};
 use super::cursor::{self, Cursor, CursorError, Place};
 use super::record::put_mark;
 use super::segment::{self, HEADER_BYTES};
@@ -104,6 +105,7 @@ pub struct Journal {
     /// Told the position up to which all is written, while it listens.
     after_write: OnceLock<Box<dyn Fn(u64) + Send + Sync>>,
     has_listeners: AtomicBool,
+    sync_durations: Durations,
 }
 
 impl Journal {
@@ -168,6 +170,7 @@ impl Journal {
             pins: Mutex::default(),
             after_write: OnceLock::new(),
             has_listeners: AtomicBool::new(false),
+            sync_durations: Durations::default(),
         };
         journal.sync_now()?;
         journal.reserve_ahead();
@@ -344,6 +347,7 @@ impl Journal {
             (files, current.end)
         };
         crash_point::pass("journal-before-sync");
+        let begun = Instant::now();
         for file in files {
             if let Err(error) = file.sync_data() {
                 let error = segment::failed("sync the journal in", &self.folder, &error);
@@ -354,6 +358,7 @@ impl Journal {
                 return Err(error);
             }
         }
+        self.sync_durations.note(begun.elapsed());
         crash_point::pass("journal-after-sync");
         self.on_disk.fetch_max(end, Ordering::AcqRel);
         self.synced.fetch_max(end, Ordering::AcqRel);
@@ -615,6 +620,11 @@ impl Journal {
     /// Position up to which a power loss loses nothing.
     pub fn synced(&self) -> u64 {
         self.synced.load(Ordering::Acquire)
+    }
+
+    /// How long syncs took.
+    pub fn sync_durations(&self) -> CountedDurations {
+        self.sync_durations.counted()
     }
 
     /// Bytes on disk that hold records.
