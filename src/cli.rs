@@ -6,7 +6,7 @@
 
 use crate::config::file::split_words;
 use crate::config::load::Sources;
-use crate::tools::{lost, rdb};
+use crate::tools::{export, import, lost};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -19,8 +19,10 @@ pub enum Invocation {
     Print(String),
     /// Look at what failovers lost, or bring it back.
     Lost(lost::Request),
-    /// Carry keys between the data folder and a file.
-    Rdb(rdb::Request, Sources),
+    /// Read what Redis wrote into the data folder.
+    Import(import::Request, Sources),
+    /// Write the data folder to an rdb file.
+    Export(export::Request, Sources),
     /// Check the data folder, or repair it.
     Inspect(PathBuf, Inspection),
     /// Print this as an error and end with this exit code.
@@ -45,7 +47,7 @@ Larder keeps your data and speaks the Redis protocol.
 usage: larder [FILE] [-] [--DIRECTIVE VALUE...]...
        larder check FOLDER     read all of a data folder that no server uses, and say what is damaged
        larder repair FOLDER    keep what is whole of it; what is replaced is moved to FOLDER/lost
-       larder import FILE      read an rdb file of Redis or Valkey into the data folder: see larder import --help
+       larder import FILE      read dump.rdb or appendonlydir of Redis or Valkey into the data folder: see larder import --help
        larder export rdb FILE  write the data folder to an rdb file
        larder lost list|show|replay ...    look at what failovers lost, and bring it back: see larder lost --help
 
@@ -81,13 +83,8 @@ pub fn read(
             "check" => Inspection::Check,
             "repair" => Inspection::Repair,
             "lost" => return lost_request(arguments),
-            "import" | "export" => {
-                let tool = tool.to_owned();
-                let environment = texts_of(environment);
-                return rdb_request(&tool, arguments.split_off(1), environment).unwrap_or_else(|reason| {
-                    Invocation::Refuse(format!("larder {tool}: {reason}\n{}", rdb::USAGE), 2)
-                });
-            }
+            "import" => return with_usage("import", import::USAGE, import_request, arguments, environment),
+            "export" => return with_usage("export", export::USAGE, export_request, arguments, environment),
             _ => return Invocation::Refuse(format!("larder {tool}: not yet available"), 2),
         };
         return match &arguments[1..] {
@@ -117,38 +114,62 @@ fn texts_of(environment: impl IntoIterator<Item = (OsString, OsString)>) -> Vec<
     environment.into_iter().filter_map(texts).collect()
 }
 
-/// Reads the words behind `larder import` and `larder export`: the file, words of their own, then those of the server.
-fn rdb_request(
+/// Reads the words behind a tool's name by `read`; its usage is shown if it is asked for, or if they make no sense.
+fn with_usage(
     tool: &str,
+    usage: &str,
+    read: fn(Vec<OsString>, Vec<(String, String)>) -> Result<Invocation, String>,
     arguments: Vec<OsString>,
-    environment: Vec<(String, String)>,
-) -> Result<Invocation, String> {
-    let mut words = arguments.into_iter().peekable();
-    if words.peek().is_some_and(|word| word == "--help" || word == "-h") {
-        return Ok(Invocation::Rdb(rdb::Request::Help, Sources::default()));
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Invocation {
+    let words: Vec<OsString> = arguments.into_iter().skip(1).collect();
+    if words.first().is_some_and(|word| word == "--help" || word == "-h") {
+        return Invocation::Print(usage.to_owned());
     }
-    if tool == "export" && words.next().is_none_or(|word| word != "rdb") {
-        return Err("it lacks the format, which is rdb".into());
-    }
+    read(words, texts_of(environment))
+        .unwrap_or_else(|reason| Invocation::Refuse(format!("larder {tool}: {reason}\n{usage}"), 2))
+}
+
+/// The file that comes first, and the words behind it.
+fn file_and_rest(words: Vec<OsString>) -> Result<(PathBuf, impl Iterator<Item = OsString> + use<>), String> {
+    let mut words = words.into_iter();
     let file = words.next().filter(|word| !word.as_encoded_bytes().starts_with(b"--"));
-    let file = PathBuf::from(file.ok_or("it lacks the file")?);
-    let mut import = rdb::ImportRequest { file: file.clone(), ..Default::default() };
-    let mut export = rdb::ExportRequest { file, version: 10 };
+    Ok((PathBuf::from(file.ok_or("it lacks the file")?), words))
+}
+
+fn import_request(words: Vec<OsString>, environment: Vec<(String, String)>) -> Result<Invocation, String> {
+    let (file, words) = file_and_rest(words)?;
+    let mut request = import::Request { file, ..Default::default() };
     let mut rest = Vec::new();
-    while let Some(word) = words.next() {
+    for word in words {
         match word.to_str() {
-            Some("--merge") if tool == "import" => import.merge = true,
-            Some("--skip-unknown") if tool == "import" => import.skip_unknown = true,
-            Some("--rdb-version") if tool == "export" => {
-                let version = words.next().and_then(|word| word.to_str()?.parse().ok());
-                export.version = version.ok_or("--rdb-version needs a number")?;
-            }
+            Some("--merge") => request.merge = true,
+            Some("--skip-unknown") => request.skip_unknown = true,
             _ => rest.push(word),
         }
     }
-    let sources = Sources { environment, ..sources(rest)? };
-    let request = if tool == "import" { rdb::Request::Import(import) } else { rdb::Request::Export(export) };
-    Ok(Invocation::Rdb(request, sources))
+    Ok(Invocation::Import(request, Sources { environment, ..sources(rest)? }))
+}
+
+fn export_request(
+    mut words: Vec<OsString>,
+    environment: Vec<(String, String)>,
+) -> Result<Invocation, String> {
+    if words.first().is_none_or(|word| word != "rdb") {
+        return Err("it lacks the format, which is rdb".into());
+    }
+    let (file, mut words) = file_and_rest(words.split_off(1))?;
+    let mut request = export::Request { file, version: 10 };
+    let mut rest = Vec::new();
+    while let Some(word) = words.next() {
+        if word == "--rdb-version" {
+            let version = words.next().and_then(|word| word.to_str()?.parse().ok());
+            request.version = version.ok_or("--rdb-version needs a number")?;
+        } else {
+            rest.push(word);
+        }
+    }
+    Ok(Invocation::Export(request, Sources { environment, ..sources(rest)? }))
 }
 
 fn lost_request(arguments: Vec<OsString>) -> Invocation {
@@ -240,16 +261,16 @@ mod tests {
         assert!(matches!(of(&["import"]), Invocation::Refuse(_, 2)));
         assert!(matches!(of(&["export", "dump.rdb"]), Invocation::Refuse(_, 2)));
         assert!(matches!(of(&["backup", "dump.rdb"]), Invocation::Refuse(_, 2)));
-        let Invocation::Rdb(rdb::Request::Import(request), sources) =
-            of(&["import", "dump.rdb", "--merge", "--dir", "x"])
+        let Invocation::Import(request, sources) = of(&["import", "dump.rdb", "--merge", "--dir", "x"])
         else {
             panic!("it imports")
         };
-        assert!(request.merge && !request.skip_unknown && request.file == PathBuf::from("dump.rdb"));
+        assert!(request.merge && !request.skip_unknown && request.file.as_os_str() == "dump.rdb");
         assert_eq!(sources.arguments, [[b"dir".to_vec(), b"x".to_vec()]]);
         let exported = of(&["export", "rdb", "dump.rdb", "--rdb-version", "9"]);
+        assert!(matches!(exported, Invocation::Export(request, _) if request.version == 9));
         assert!(
-            matches!(exported, Invocation::Rdb(rdb::Request::Export(request), _) if request.version == 9)
+            matches!(of(&["import", "--help"]), Invocation::Print(text) if text.contains("appendonlydir"))
         );
         assert!(matches!(of(&["-p", "1"]), Invocation::Refuse(_, 1)));
         assert!(matches!(of(&["--bind", "import"]), Invocation::Serve(_)));

@@ -5,7 +5,7 @@ use larder::config::Parameters;
 use larder::config::load::Sources;
 use larder::node;
 use larder::store::repair;
-use larder::tools::rdb;
+use larder::tools::{Folder, export, import};
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
@@ -30,7 +30,17 @@ fn main() -> ExitCode {
                 Err(error) => refuse(&format!("larder lost: {error}"), 1),
             };
         }
-        Invocation::Rdb(request, sources) => return carry(&request, &sources),
+        Invocation::Import(request, sources) => {
+            return on_folder(&sources, |folder, now| {
+                let report = import::import(&request, folder, now)?;
+                let _ =
+                    report.warnings.iter().try_for_each(|line| writeln!(std::io::stderr(), "larder: {line}"));
+                Ok(report.text)
+            });
+        }
+        Invocation::Export(request, sources) => {
+            return on_folder(&sources, |folder, now| export::export(&request, folder, now));
+        }
         Invocation::Inspect(folder, inspection) => return inspect(&folder, inspection),
     };
     let loaded = match Parameters::load(&sources) {
@@ -43,19 +53,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn carry(request: &rdb::Request, sources: &Sources) -> ExitCode {
-    let settings = match Parameters::load(sources) {
-        Ok(loaded) => loaded.parameters.snapshot(),
+/// Does work on the data folder that the sources name, and tells what it says.
+fn on_folder(sources: &Sources, work: impl FnOnce(&Folder, i64) -> Result<String, String>) -> ExitCode {
+    let folder = match Parameters::load(sources) {
+        Ok(loaded) => Folder::of(&loaded.parameters),
         Err(error) => return refuse(&error.to_string(), 1),
     };
-    let folder = node::data_folder(&settings);
-    let now = larder::base::clock::unix_ms();
-    let done = match request {
-        rdb::Request::Help => Ok(rdb::USAGE.trim_end().to_owned()),
-        rdb::Request::Import(request) => rdb::import(request, &folder, now),
-        rdb::Request::Export(request) => rdb::export(request, &folder, now),
-    };
-    match done {
+    match work(&folder, larder::base::clock::unix_ms()) {
         Ok(text) => {
             let _ = writeln!(std::io::stdout(), "{text}");
             ExitCode::SUCCESS

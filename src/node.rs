@@ -12,11 +12,11 @@ use crate::server::housekeeping;
 use crate::server::http::{HttpPort, Stage};
 use crate::server::peer::Links;
 use crate::server::runtime::ClientThreads;
-use crate::session::apply::{store_options, value_limits};
 use crate::session::descriptors::allow_clients;
+use crate::session::imported::Imported;
 use crate::session::service::Service;
 use crate::store::{Background, Store};
-use crate::tools::rdb;
+use crate::tools::{Folder, import};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
@@ -52,7 +52,7 @@ pub fn run(loaded: Loaded) -> Result<(), StartError> {
     let settings = loaded.parameters.snapshot();
 
     let http = HttpPort::start(&settings).map_err(failed("listen for HTTP (http-port, http-bind)"))?;
-    let folder = data_folder(&settings);
+    let folder = Folder::of(&loaded.parameters);
     http.reach(Stage::Starting("what Redis left in the data folder is being imported, if it left anything"));
     adopt_old_data(&settings, &folder)?;
     http.reach(Stage::Starting("the data is being opened"));
@@ -63,6 +63,9 @@ pub fn run(loaded: Loaded) -> Result<(), StartError> {
     let mut background = Background::start(&store).map_err(failed("start the store's threads"))?;
     let service =
         Arc::new(Service::new(loaded.parameters, Arc::clone(&store), crate::commands::table::full_names()));
+    if let Some(imported) = Imported::read(&settings.dir) {
+        service.note_import(imported);
+    }
     stop_on_signals(&service)?;
     let housekeeper = housekeeping::start(&service).map_err(failed("start the housekeeper"))?;
     let links = Links::start(&service, &settings.dir).map_err(failed("start replication"))?;
@@ -110,27 +113,14 @@ pub fn run(loaded: Loaded) -> Result<(), StartError> {
     synced.map_err(|error| StartError(format!("the journal could not be synced at the end: {error:?}")))
 }
 
-/// Where the data is, and how it is opened.
-pub fn data_folder(settings: &Settings) -> rdb::Folder {
-    rdb::Folder {
-        path: settings.dir.clone(),
-        partitions: settings.partitions,
-        databases: u16::try_from(settings.databases).unwrap_or(u16::MAX),
-        options: store_options(settings),
-        limits: value_limits(settings),
-    }
-}
-
 /// Imports what a server of Redis left in the folder, at the first start there. Whoever gets his data from others does not.
-fn adopt_old_data(settings: &Settings, folder: &rdb::Folder) -> Result<(), StartError> {
+fn adopt_old_data(settings: &Settings, folder: &Folder) -> Result<(), StartError> {
     if settings.cluster.is_on() || settings.replicaof.is_some() {
-        return Ok(());
+        return import::clear_interrupted(&folder.path).map_err(StartError);
     }
-    let (dump, append_only) = (&settings.dbfilename, &settings.appenddirname);
-    match rdb::adopt(folder, dump, append_only, clock::unix_ms()) {
-        Ok(Some(told)) => tracing::info!("{told}; the file is left as it is"),
-        Ok(None) => {}
-        Err(reason) => return Err(StartError(reason)),
+    if let Some(report) = import::adopt(folder, clock::unix_ms()).map_err(StartError)? {
+        tracing::info!("{}; what was read is left as it is", report.text);
+        report.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     }
     Ok(())
 }

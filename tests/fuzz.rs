@@ -35,4 +35,4 @@ macro_rules! corpora {
     };
 }
 
-corpora!(requests replies dump packed journal rows configuration arguments glob numbers commands links lost bus gossip consensus forwarded published rdb);
+corpora!(requests replies dump packed journal rows configuration arguments glob numbers commands links lost bus gossip consensus forwarded published rdb append_only);

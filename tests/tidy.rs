@@ -16,7 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("cluster", &["base", "protocol"]),
     ("store", &["base"]),
     ("types", &["base", "store"]),
-    ("interop", &["base", "store", "types"]),
+    ("interop", &["base", "protocol", "store", "types"]),
     ("replication", &["base", "store", "types", "interop"]),
     (
         "session",
@@ -63,7 +63,10 @@ const LAYERS: &[(&str, &[&str])] = &[
             "commands",
         ],
     ),
-    ("tools", &["base", "store", "interop", "replication"]),
+    (
+        "tools",
+        &["base", "config", "protocol", "store", "types", "interop", "replication", "session", "commands"],
+    ),
 ];
 
 /// Files that put the layers together and so may import all of them.

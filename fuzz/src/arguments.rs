@@ -24,7 +24,7 @@ fn loaded(arguments: &[&[u8]], variables: &[(&[u8], &[u8])]) -> Option<Parameter
             assert!(!text.is_empty());
             return None;
         }
-        Invocation::Rdb(_, sources) => sources,
+        Invocation::Import(_, sources) | Invocation::Export(_, sources) => sources,
         Invocation::Inspect(..) | Invocation::Lost(..) => return None,
     };
     assert!(sources.arguments.iter().all(|words| !words.is_empty()));

@@ -4,6 +4,7 @@
 //! Used twice: by the binaries of `fuzz_targets/`, which feed it what libFuzzer makes up, and by `tests/fuzz.rs`, which feeds
 //! it the stored corpora with every `cargo test`. So nothing here may need the fuzzer.
 
+pub mod append_only;
 pub mod arguments;
 pub mod bus;
 pub mod commands;
@@ -34,7 +35,7 @@ use std::time::{Duration, Instant};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them. Each has a binary and a corpus of its name.
-pub const TARGETS: [Target; 19] = [
+pub const TARGETS: [Target; 20] = [
     ("requests", requests::check),
     ("replies", replies::check),
     ("dump", dump::check),
@@ -54,6 +55,7 @@ pub const TARGETS: [Target; 19] = [
     ("forwarded", forwarded::check),
     ("published", published::check),
     ("rdb", rdb::check),
+    ("append_only", append_only::check),
 ];
 
 /// No input may take longer, however slow the build.

@@ -199,7 +199,7 @@ impl Loading {
             self.notices
                 .push(format!("accepted, but without effect in Larder: {}", without_effect.join(", ")));
         }
-        let parameters = Parameters::new(self.state, file, self.users, self.renamed_commands);
+        let parameters = Parameters::new(self.state, file, self.users, self.renamed_commands, self.is_set);
         Loaded { parameters, notices: self.notices }
     }
 }

@@ -38,6 +38,8 @@ struct Shared {
     users: Vec<Vec<Vec<u8>>>,
     /// Old and new name of each `rename-command` directive; an empty new name disables the command.
     renamed_commands: Vec<(Vec<u8>, Vec<u8>)>,
+    /// For each row of the table, whether the start was given a value.
+    is_given: Vec<bool>,
 }
 
 /// A value for each row of the table.
@@ -75,7 +77,7 @@ fn words_of(kind: Kind, text: &[u8]) -> Vec<&[u8]> {
 
 impl Default for Parameters {
     fn default() -> Parameters {
-        Parameters::new(State::of_defaults(), None, Vec::new(), Vec::new())
+        Parameters::new(State::of_defaults(), None, Vec::new(), Vec::new(), Vec::new())
     }
 }
 
@@ -85,9 +87,17 @@ impl Parameters {
         file: Option<PathBuf>,
         users: Vec<Vec<Vec<u8>>>,
         renamed_commands: Vec<(Vec<u8>, Vec<u8>)>,
+        is_given: Vec<bool>,
     ) -> Parameters {
         let settings = ArcSwap::from_pointee(state.settings());
-        Parameters(Arc::new(Shared { settings, state: Mutex::new(state), file, users, renamed_commands }))
+        Parameters(Arc::new(Shared {
+            settings,
+            state: Mutex::new(state),
+            file,
+            users,
+            renamed_commands,
+            is_given,
+        }))
     }
 
     /// The present settings. Hold the guard shortly; `load_full` on [`Parameters::snapshot`] is for keeping them.
@@ -104,6 +114,13 @@ impl Parameters {
     /// The file that was read at the start, if there was one.
     pub fn file(&self) -> Option<&std::path::Path> {
         self.0.file.as_deref()
+    }
+
+    /// The value of the parameter with this name, as CONFIG GET shows it, if the start was given one: none, if it is just the default.
+    pub fn given(&self, name: &str) -> Option<Vec<u8>> {
+        let (index, _) = table::find(name.as_bytes())?;
+        let is_given = self.0.is_given.get(index).is_some_and(|is_given| *is_given);
+        is_given.then(|| self.0.state.lock().values[index].clone())
     }
 
     /// Words of each `user` directive, the name first.

@@ -99,6 +99,8 @@ pub struct Settings {
     // --- durability
     /// The data folder, absolute.
     pub dir: PathBuf,
+    /// Whether a log of Redis that is imported may be cut at its end.
+    pub aof_load_truncated: bool,
     /// When the journal is synced.
     pub appendfsync: Fsync,
     /// Name of an RDB file to import from the data folder.
@@ -499,6 +501,7 @@ impl Settings {
             lfu_decay_time: read.number("lfu-decay-time"),
             active_expire_effort: read.number("active-expire-effort"),
             dir: read.path("dir"),
+            aof_load_truncated: read.flag("aof-load-truncated"),
             appendfsync: match (read.shown)("appendfsync") {
                 b"always" => Fsync::Always,
                 b"no" => Fsync::No,

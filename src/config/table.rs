@@ -204,7 +204,7 @@ pub const PARAMETERS: &[Parameter] = &[
     row("no-appendfsync-on-rewrite", Bool, "no"),
     row("auto-aof-rewrite-percentage", COUNT, "100"),
     row("auto-aof-rewrite-min-size", BYTES, "64mb"),
-    row("aof-load-truncated", Bool, "yes"),
+    row("aof-load-truncated", Bool, "yes").effective(),
     row("aof-use-rdb-preamble", Bool, "yes"),
     row("aof-timestamp-enabled", Bool, "no"),
     row("aof-rewrite-incremental-fsync", Bool, "yes"),

@@ -171,6 +171,13 @@ impl<R: Read> FileReader<R> {
         self.begin + self.at as u64
     }
 
+    /// What follows behind the last item, once there is none left: a log, in a file that is the beginning of one. The source, what was
+    /// read of it already, where in the file that begins, and how many bytes follow it.
+    pub fn into_rest(mut self) -> (R, Vec<u8>, u64, u64) {
+        self.buffer.drain(..self.at);
+        (self.source, self.buffer, self.begin + self.at as u64, self.beyond)
+    }
+
     fn error(&self, at: usize, reason: &str) -> FileError {
         FileError { offset: self.begin + at as u64, reason: reason.to_owned() }
     }
@@ -244,7 +251,10 @@ impl<R: Read> FileReader<R> {
         match sum {
             None => Err(self.error(self.buffer.len(), "the file ends too early")),
             Some(sum) if sum != 0 && sum != found => Err(self.error(0, "the checksum is wrong")),
-            Some(_) => Ok(()),
+            Some(_) => {
+                self.at += 8;
+                Ok(())
+            }
         }
     }
 }

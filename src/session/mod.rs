@@ -12,6 +12,7 @@ pub mod descriptors;
 pub mod forwarding;
 pub mod handover;
 pub mod holds;
+pub mod imported;
 pub mod monitor;
 pub mod multi;
 pub mod pause;

@@ -3,6 +3,7 @@
 use super::clients::Clients;
 use super::forwarding::Forwards;
 use super::handover::TakeLink;
+use super::imported::Imported;
 use super::monitor::Monitors;
 use super::pause::Pause;
 use super::pubsub::Pubsub;
@@ -78,6 +79,7 @@ pub struct Service {
     /// Held while parts change.
     pub(super) assigning: Mutex<()>,
     listens: OnceLock<Box<dyn Listens>>,
+    imported: OnceLock<Imported>,
 }
 
 impl Service {
@@ -113,6 +115,7 @@ impl Service {
             forwarding: Forwards::default(),
             assigning: Mutex::new(()),
             listens: OnceLock::new(),
+            imported: OnceLock::new(),
         };
         service.set_parts(&service.replication.assignment(), false);
         service
@@ -121,6 +124,16 @@ impl Service {
     /// Names who changes where clients are accepted. The first one stays.
     pub fn listen_by(&self, listens: Box<dyn Listens>) {
         let _ = self.listens.set(listens);
+    }
+
+    /// Says what was imported into the data folder. The first word counts.
+    pub fn note_import(&self, imported: Imported) {
+        let _ = self.imported.set(imported);
+    }
+
+    /// What was last imported into the data folder, if anything was.
+    pub fn imported(&self) -> Option<&Imported> {
+        self.imported.get()
     }
 
     /// Who changes where clients are accepted.

@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod append_only;
 mod blocking;
 mod clients;
 mod configuration;

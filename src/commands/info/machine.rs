@@ -114,7 +114,10 @@ pub fn persistence(facts: &Facts, lines: &mut Lines) {
     lines.add("rdb_last_bgsave_time_sec", last_s);
     lines.add("rdb_current_bgsave_time_sec", if is_running(Kind::Save) { 0 } else { -1 });
     lines.add("rdb_saves", store.checkpoints);
-    lines.zeros(&["rdb_last_cow_size", "rdb_last_load_keys_expired", "rdb_last_load_keys_loaded"]);
+    lines.add("rdb_last_cow_size", 0);
+    let imported = facts.service.imported();
+    lines.add("rdb_last_load_keys_expired", imported.map_or(0, |imported| imported.expired));
+    lines.add("rdb_last_load_keys_loaded", imported.map_or(0, |imported| imported.keys));
     lines.add("aof_enabled", 1);
     lines.add("aof_rewrite_in_progress", i32::from(is_running(Kind::Rewrite)));
     lines.add("aof_rewrite_scheduled", i32::from(saving.scheduled() == Some(Kind::Rewrite)));
@@ -131,6 +134,11 @@ pub fn persistence(facts: &Facts, lines: &mut Lines) {
     lines.add("aof_buffer_length", 0);
     lines.add("aof_pending_bio_fsync", i32::from(store.durable_position < store.journal_position));
     lines.add("aof_delayed_fsync", 0);
+    let Some(imported) = imported else { return };
+    lines.add("larder_import_file", &imported.file);
+    lines.add("larder_import_time", imported.at_ms / 1000);
+    lines.add("larder_import_left_out", imported.left_out);
+    lines.add("larder_import_cut_bytes", imported.cut_bytes);
 }
 
 pub fn cpu(_: &Facts, lines: &mut Lines) {

@@ -1,6 +1,6 @@
-//! Writes all keys of a data folder to an rdb file.
+//! `larder export rdb`: writes all keys of a data folder that no server uses to an rdb file.
 
-use super::{ExportRequest, Folder, bar};
+use super::folder::{Folder, bar};
 use crate::base::ids::{PartitionId, Slot};
 use crate::interop::dump;
 use crate::interop::rdb_file::FileWriter;
@@ -8,7 +8,26 @@ use crate::store::{Key, PartitionSet, Store};
 use std::fs::File;
 use std::io::BufWriter;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// How it is called.
+pub const USAGE: &str = "\
+usage: larder export rdb FILE [--rdb-version N] [CONFIGURATION] [--DIRECTIVE VALUE...]
+
+  write all keys of the data folder, which no server may use meanwhile, to the new file FILE
+  --rdb-version N the version of the format: 9 for Redis 5 and 6, 10 (the default) for 7.0, 12 for 7.4 and later
+
+The data folder is that of --dir or the configuration, as for the server: ./data by default.
+";
+
+/// How to write a file.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The file.
+    pub file: PathBuf,
+    /// The version of the format.
+    pub version: u32,
+}
 
 /// Versions that can be written.
 const VERSIONS: std::ops::RangeInclusive<u32> = 9..=12;
@@ -19,7 +38,7 @@ const NAMES: usize = 1024;
 ///
 /// # Errors
 /// Why not, in words. Then there is no such file.
-pub fn export(request: &ExportRequest, folder: &Folder, now: i64) -> Result<String, String> {
+pub fn export(request: &Request, folder: &Folder, now: i64) -> Result<String, String> {
     if !VERSIONS.contains(&request.version) {
         return Err(format!("versions {} to {} can be written", VERSIONS.start(), VERSIONS.end()));
     }
