@@ -17,6 +17,7 @@ use crate::session::imported::Imported;
 use crate::session::service::Service;
 use crate::store::{Background, Store};
 use crate::tools::{Folder, import};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
@@ -46,6 +47,7 @@ pub fn run(loaded: Loaded) -> Result<(), StartError> {
     })?;
     tracing::info!("Larder {} is starting", env!("CARGO_PKG_VERSION"));
     loaded.notices.iter().for_each(|notice| tracing::warn!("{notice}"));
+    refuse_users(&loaded.parameters)?;
     crate::commands::table::rename(loaded.parameters.renamed_commands()).map_err(StartError)?;
     fit_descriptors(&loaded.parameters)?;
     outlive_file_size_limits()?;
@@ -76,6 +78,7 @@ pub fn run(loaded: Loaded) -> Result<(), StartError> {
         failed("listen")(error)
     })?;
     http.reach(Stage::Serving(Arc::clone(&service)));
+    let _pid_file = PidFile::write(&settings);
     // Process supervisors and test suites written for redis-server wait for this and take the process id from it. It comes
     // after `listen`: they connect at once, and try another port if that one was taken.
     tracing::info!("Listening, PID: {}", std::process::id());
@@ -123,6 +126,38 @@ fn adopt_old_data(settings: &Settings, folder: &Folder) -> Result<(), StartError
         report.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     }
     Ok(())
+}
+
+/// `user` directives name passwords and what is allowed with them. To go on without would leave the server open.
+fn refuse_users(parameters: &Parameters) -> Result<(), StartError> {
+    let Some(user) = parameters.users().first() else { return Ok(()) };
+    let name = user.first().map_or("", |name| std::str::from_utf8(name).unwrap_or("?"));
+    Err(StartError(format!(
+        "users are not there yet: use requirepass, and leave out the directive 'user {name} ...'"
+    )))
+}
+
+/// The file with the process id that `pidfile` asks for. It goes when the value does.
+struct PidFile(PathBuf);
+
+impl PidFile {
+    /// As in Redis, a server that cannot write it goes on.
+    fn write(settings: &Settings) -> Option<PidFile> {
+        let path = Some(&settings.pidfile).filter(|path| !path.as_os_str().is_empty())?.clone();
+        match std::fs::write(&path, format!("{}\n", std::process::id())) {
+            Ok(()) => Some(PidFile(path)),
+            Err(error) => {
+                tracing::warn!("Failed to write PID file {}: {error}", path.display());
+                None
+            }
+        }
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0); // nobody needs it any more
+    }
 }
 
 fn failed(what: &str) -> impl Fn(std::io::Error) -> StartError {

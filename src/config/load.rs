@@ -176,7 +176,7 @@ impl Loading {
         // Snapshot points of several lines add up, but not to the defaults.
         let starts_anew = matches!(row.kind, Kind::SavePoints) && !self.is_set[index];
         let current: &[u8] = if starts_anew { b"" } else { &self.state.values[index] };
-        let value = match (row.kind.read(&words, current), row.kind) {
+        let value = match (row.read(&words, current), row.kind) {
             (Err(_), Kind::Unsupported(_)) => {
                 self.notices.push(format!("{} is not supported and stays off", row.name));
                 return Ok(());
@@ -189,11 +189,11 @@ impl Loading {
     }
 
     fn finish(mut self, file: Option<PathBuf>) -> Loaded {
-        let without_effect: Vec<&str> = PARAMETERS
+        let without_effect: Vec<String> = PARAMETERS
             .iter()
             .zip(self.is_set.iter().zip(&self.state.values))
-            .filter(|(row, (is_set, value))| **is_set && !row.effective && **value != default_value(row))
-            .map(|(row, _)| row.name)
+            .filter(|(row, (is_set, value))| **is_set && **value != default_value(row))
+            .filter_map(|(row, _)| Some(format!("{} ({})", row.name, row.without_effect()?)))
             .collect();
         if !without_effect.is_empty() {
             self.notices

@@ -170,7 +170,6 @@ impl Parameters {
             let current: &[u8] =
                 if matches!(row.kind, Kind::SavePoints) { b"" } else { &changed_state.values[index] };
             let value = row
-                .kind
                 .read(&words_of(row.kind, text), current)
                 .map_err(|reason| refused(shown_name, &reason))?;
             if value != changed_state.values[index] {

@@ -85,16 +85,8 @@ pub struct Settings {
     pub min_replicas_to_write: u32,
     /// Seconds after which a replica does not count; 0 means that none is asked for.
     pub min_replicas_max_lag: u32,
-    /// How long evicting may hold up commands, 0 to 100.
-    pub maxmemory_eviction_tenacity: u32,
     /// Bytes that all clients' buffers may take together; 0 is no limit. A percentage is already applied to `maxmemory`.
     pub maxmemory_clients: u64,
-    /// How fast the use counter saturates.
-    pub lfu_log_factor: u32,
-    /// Minutes after which the use counter halves.
-    pub lfu_decay_time: u32,
-    /// How hard expired keys are sought, 1 to 10.
-    pub active_expire_effort: u32,
 
     // --- durability
     /// The data folder, absolute.
@@ -182,8 +174,6 @@ pub struct Settings {
     pub replica_announce_port: u16,
     /// Bytes of journal kept for replicas that come back.
     pub repl_backlog_size: u64,
-    /// Seconds between signs of life to replicas.
-    pub repl_ping_replica_period: u32,
     /// Seconds of silence after which a link is given up.
     pub repl_timeout: u32,
     /// How many replicas the data is to have.
@@ -495,11 +485,7 @@ impl Settings {
             min_replicas_to_write: read.number("min-replicas-to-write"),
             min_replicas_max_lag: read.number("min-replicas-max-lag"),
             maxmemory_samples: read.number("maxmemory-samples"),
-            maxmemory_eviction_tenacity: read.number("maxmemory-eviction-tenacity"),
             maxmemory_clients: read.part_of("maxmemory-clients", read.number("maxmemory")),
-            lfu_log_factor: read.number("lfu-log-factor"),
-            lfu_decay_time: read.number("lfu-decay-time"),
-            active_expire_effort: read.number("active-expire-effort"),
             dir: read.path("dir"),
             aof_load_truncated: read.flag("aof-load-truncated"),
             appendfsync: match (read.shown)("appendfsync") {
@@ -555,7 +541,6 @@ impl Settings {
             replica_announce_ip: read.text("replica-announce-ip"),
             replica_announce_port: read.number("replica-announce-port"),
             repl_backlog_size: read.number("repl-backlog-size"),
-            repl_ping_replica_period: read.number("repl-ping-replica-period"),
             repl_timeout: read.number("repl-timeout"),
             replicas: read.number("replicas"),
             write_concern: WriteConcern::named((read.shown)("write-concern")).unwrap_or_default(),

@@ -1,12 +1,14 @@
 //! Configuration by file, flags and CONFIG; what is wrong ends the start with status 1.
 
-use crate::support::Server;
+use crate::support::{Launch, Server, finish};
+use std::process::Command;
+use std::time::Duration;
 
 #[test]
 fn a_wrong_setting_ends_the_start_with_status_1() {
     let folder = tempfile::TempDir::new().expect("the system has room for a folder");
     let file = |text: &str| {
-        let path = folder.path().join("larder.conf");
+        let path = folder.path().join(text.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
         std::fs::write(&path, text).expect("the folder is ours");
         path.to_string_lossy().into_owned()
     };
@@ -18,6 +20,11 @@ fn a_wrong_setting_ends_the_start_with_status_1() {
         (vec![file("port 0\nappendfsync perhaps\n")], "appendfsync"),
         (vec!["--port".to_string(), "0".to_string()], "no port, address or local socket"),
         (vec!["/no/such/file.conf".to_string()], "/no/such/file.conf"),
+        // What would leave a server open that was closed.
+        (vec![file("port 0\ntls-port 6380\n")], "TLS is not there yet"),
+        (vec![file("port 0\ntls-replication yes\n")], "TLS is not there yet"),
+        (vec![file("port 0\naclfile /etc/redis/users.acl\n")], "use requirepass"),
+        (vec![file("port 0\nuser default on >secret ~* +@all\n")], "use requirepass"),
     ];
     for (arguments, named) in cases {
         let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -90,4 +97,34 @@ fn parameters_without_meaning_are_accepted_and_told() {
     let server = Server::start(&["--io-threads", "4", "--save", "900 1", "--rdbcompression", "no"]);
     server.connect().check(&[("CONFIG GET rdbcompression", "[\"rdbcompression\" \"no\"]")]);
     assert!(server.log().contains("rdbcompression"), "{}", server.log());
+}
+
+/// The configuration that the distribution ships. Only its own user and root may read it.
+fn shipped_configuration() -> String {
+    const PATH: &str = "/etc/redis/redis.conf";
+    std::fs::read_to_string(PATH).unwrap_or_else(|_| {
+        let read = finish(Command::new("sudo").args(["-n", "cat", PATH]), b"", Duration::from_secs(10));
+        assert!(read.status.success(), "{PATH} comes with redis-server: {read:?}");
+        read.output
+    })
+}
+
+#[test]
+fn the_configuration_that_the_distribution_ships_starts_a_server() {
+    let folder = tempfile::TempDir::new().expect("the system has room for a folder");
+    let (path, pid_file) = (folder.path().join("redis.conf"), folder.path().join("pid"));
+    let text = shipped_configuration();
+    std::fs::write(&path, &text).expect("the folder is ours");
+    // Its folders are those of redis-server.
+    let flags = [&path.to_string_lossy(), "--logfile", "", "--pidfile", &pid_file.to_string_lossy()];
+    let mut server = Server::launch(Launch::with(&flags));
+    let mut client = server.connect();
+    client.check(&[("SET a 1", "OK"), ("GET a", "\"1\"")]);
+    for line in text.lines().filter(|line| line.starts_with(|first: char| first.is_ascii_lowercase())) {
+        let name = line.split(' ').next().unwrap_or_default();
+        assert!(client.line(&format!("CONFIG GET {name}")).contains(name), "{line}");
+    }
+    assert!(server.log().contains("appendonly (the journal is always on"), "{}", server.log());
+    assert_eq!(std::fs::read_to_string(&pid_file).expect("written"), format!("{}\n", server.process_id()));
+    assert!(server.terminate().success() && !pid_file.exists());
 }
