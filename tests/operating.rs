@@ -5,6 +5,7 @@
 use larder::config::kind::Kind;
 use larder::config::table::{Effect, PARAMETERS, Parameter};
 use larder::server::metrics::GROUPS;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -182,4 +183,104 @@ fn the_page_of_parameters_is_what_the_table_says() {
     page.push_str("\nBeside the table: `include` reads another file, `rename-command` renames or removes a command, `loadmodule` is accepted and the log says \
                    that there are no modules, `user` is refused as long as there are no users but the default one.\n");
     check("parameters.md", &page);
+}
+
+/// The expressions of the dashboard and of the alert rules.
+fn expressions() -> Vec<String> {
+    let dashboard = std::fs::read_to_string(file("grafana.json")).expect("it is there");
+    let mut found = Vec::new();
+    let mut open = vec![serde_json::from_str::<serde_json::Value>(&dashboard).expect("it is JSON")];
+    while let Some(value) = open.pop() {
+        match value {
+            serde_json::Value::Array(values) => open.extend(values),
+            serde_json::Value::Object(fields) => {
+                for (name, value) in fields {
+                    match value {
+                        serde_json::Value::String(text) if ["expr", "query"].contains(&name.as_str()) => {
+                            found.push(text)
+                        }
+                        other => open.push(other),
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    let rules = std::fs::read_to_string(file("alerts.yml")).expect("it is there");
+    let of_rules = rules.lines().filter_map(|line| line.trim().strip_prefix("expr: "));
+    found.extend(of_rules.map(str::to_owned));
+    assert_eq!(rules.matches("alert:").count(), rules.matches(" expr: ").count());
+    found
+}
+
+/// Metrics in an expression, each with the labels that it is asked for.
+fn metrics_in(expression: &str) -> Vec<(String, Vec<String>)> {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut found = Vec::new();
+    let mut rest = expression;
+    while let Some(begin) = rest.find(|c: char| c.is_ascii_lowercase()) {
+        let end = rest[begin..].find(|c| !is_word(c)).map_or(rest.len(), |length| begin + length);
+        let (word, behind) = (&rest[begin..end], &rest[end..]);
+        let is_variable = rest[..begin].ends_with('$');
+        let selector = behind.strip_prefix('{').and_then(|behind| behind.split_once('}'));
+        let is_range = behind.starts_with('[');
+        if !is_variable
+            && (selector.is_some() || is_range || word.contains("larder_") || word.starts_with("process_"))
+        {
+            let matchers = selector.map_or("", |(matchers, _)| matchers);
+            let labels =
+                matchers.split(',').filter_map(|matcher| Some(matcher.split_once('=')?.0.to_owned()));
+            found.push((word.to_owned(), labels.collect()));
+        }
+        rest = selector.map_or(behind, |(_, behind)| behind);
+        // Names of labels stand behind `by` and `on`, units of time in brackets.
+        if ["by", "on"].contains(&word) {
+            rest = rest.split_once(')').map_or("", |(_, behind)| behind);
+        } else if let Some(behind) = rest.strip_prefix('[') {
+            rest = behind.split_once(']').map_or("", |(_, behind)| behind);
+        }
+    }
+    found
+}
+
+#[test]
+fn dashboard_and_alerts_use_metrics_that_there_are() {
+    let families: Vec<_> =
+        GROUPS.iter().flat_map(|group| group.metrics).map(|metric| metric.family).collect();
+    let (mut wrong, mut used) = (Vec::new(), BTreeSet::new());
+    for expression in expressions() {
+        for (name, labels) in metrics_in(&expression) {
+            if name == "up" || name == "label_values" {
+                continue;
+            }
+            let Some(family) = families.iter().find(|family| family.sample_names().contains(&name)) else {
+                wrong.push(format!("{name} in {expression}"));
+                continue;
+            };
+            used.insert(family.name);
+            let given = |label: &String| {
+                ["job", "instance", "le"].contains(&label.as_str()) || family.labels.contains(&label.as_str())
+            };
+            wrong.extend(
+                labels
+                    .iter()
+                    .filter(|label| !given(label))
+                    .map(|label| format!("label {label} of {name} in {expression}")),
+            );
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(used.len() > 40, "{used:?}");
+}
+
+#[test]
+fn metrics_are_found_in_expressions() {
+    let found = metrics_in(
+        "sum by (le, a_b) (rate(larder_x_bucket{job=\"$job\",c=~\"$c\"}[5m])) / on (d) other[1h] > 0 and larder_y",
+    );
+    let found: Vec<(&str, Vec<&str>)> = found
+        .iter()
+        .map(|(name, labels)| (name.as_str(), labels.iter().map(String::as_str).collect()))
+        .collect();
+    assert_eq!(found, [("larder_x_bucket", vec!["job", "c"]), ("other", vec![]), ("larder_y", vec![])]);
 }

@@ -178,6 +178,30 @@ fn a_node_without_a_cluster_is_not_ready() {
 }
 
 #[test]
+fn a_node_of_a_cluster_is_ready_once_it_has_a_lease() {
+    let (server, port) = start(&["--cluster-secret", "shh", "--bootstrap-expect", "1"]);
+    await_readyz(port, 200, "ready");
+    let found = scrape(port);
+    for (name, value) in [
+        ("larder_cluster_leader_known", 1.0),
+        ("larder_cluster_leads", 1.0),
+        ("larder_cluster_nodes{state=\"live\"}", 1.0),
+        ("larder_cluster_nodes{state=\"missing\"}", 0.0),
+        ("larder_cluster_voters", 1.0),
+        ("larder_cluster_partitions_without_primary", 0.0),
+        ("larder_partitions{role=\"primary\"}", 16.0),
+    ] {
+        assert!(
+            (found.value(name) - value).abs() < 0.5,
+            "{name} is {} instead of {value}",
+            found.value(name)
+        );
+    }
+    assert!(found.value("larder_cluster_last_failover_timestamp_seconds{reason=\"founding\"}") > 0.0);
+    server.connect().check(&[("SET a 1", "OK")]);
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_and_ends_nothing() {
     let (server, port) = start(&[]);
     for (request, status) in [
