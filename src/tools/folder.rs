@@ -9,6 +9,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// Bytes of clean rows that are kept in memory: elements that follow one another come to the same rows.
+const ROW_CACHE_BYTES_MAX: u64 = 64 << 20;
+
 /// The data folder, and how it is opened.
 pub struct Folder {
     /// Where it is.
@@ -39,9 +42,11 @@ impl Folder {
         }
     }
 
-    /// Opens it, with so many databases at least.
+    /// Opens it, with so many databases at least. What is written or read once need not stay in memory.
     pub(super) fn open(&self, databases: u16) -> Result<(Arc<Store>, Background), String> {
-        let store = Store::open(&self.path, self.partitions, databases, self.options.clone());
+        let row_cache_bytes = self.options.row_cache_bytes.min(ROW_CACHE_BYTES_MAX);
+        let options = Options { row_cache_bytes, ..self.options.clone() };
+        let store = Store::open(&self.path, self.partitions, databases, options);
         let store = Arc::new(store.map_err(|error| error.to_string())?);
         let background = Background::start(&store).map_err(|error| error.to_string())?;
         Ok((store, background))

@@ -15,6 +15,7 @@ mod hash_deadlines;
 mod http;
 mod limits;
 mod lost;
+mod newer_servers;
 mod observability;
 mod protocol;
 mod pubsub;

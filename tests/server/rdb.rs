@@ -60,7 +60,7 @@ pub(crate) fn all_of(client: &mut Client) -> Vec<String> {
                     let mut pairs: Vec<_> =
                         pairs.chunks(2).map(|pair| format!("{}={}", pair[0], pair[1])).collect();
                     pairs.sort();
-                    Value::Simple(pairs.join(" "))
+                    Value::Simple(format!("{} {}", pairs.join(" "), deadlines_of_fields(client, &name)))
                 }
                 other => panic!("{name} is a {other}"),
             };
@@ -71,6 +71,19 @@ pub(crate) fn all_of(client: &mut Client) -> Vec<String> {
     client.expect(&["SELECT", "0"], "OK");
     found.sort();
     found
+}
+
+/// The fields of a hash that have a deadline; none, if the server knows of no such thing.
+fn deadlines_of_fields(client: &mut Client, name: &str) -> String {
+    let fields: Vec<String> = client.ask(&["HKEYS", name]).items().iter().map(Value::text).collect();
+    let count = fields.len().to_string();
+    let mut words = vec!["HPEXPIRETIME", name, "FIELDS", &count];
+    words.extend(fields.iter().map(String::as_str));
+    let Value::Array(deadlines) = client.ask(&words) else { return String::new() };
+    let deadlines = fields.iter().zip(&deadlines).filter(|(_, at)| at.integer() > 0);
+    let mut deadlines: Vec<_> = deadlines.map(|(field, at)| format!("{field}@{at}")).collect();
+    deadlines.sort();
+    deadlines.join(" ")
 }
 
 /// Has a server write its file; where that is.
@@ -92,7 +105,7 @@ fn what_redis_server_wrote_is_imported_and_what_is_exported_it_reads() {
 
     let done = larder(&["import", dump.to_str().expect("text")], &data);
     assert!(done.status.success(), "{done:?}");
-    assert!(done.output.contains("18 keys imported") && done.output.contains("of 7.0"), "{done:?}");
+    assert!(done.output.contains("18 keys imported"), "{done:?}");
     let again = larder(&["import", dump.to_str().expect("text")], &data);
     assert!(!again.status.success() && again.errors.contains("--merge"), "{again:?}");
     let merged = larder(&["import", dump.to_str().expect("text"), "--merge"], &data);

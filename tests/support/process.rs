@@ -95,11 +95,13 @@ impl Server {
         Server::start_program(larder(), &[&file.to_string_lossy()])
     }
 
-    /// The reference server with these flags, ready; it keeps nothing, and cannot take all memory of the machine.
+    /// The reference server with these flags, ready; it keeps nothing, and cannot take all memory of the machine. `REFERENCE_SERVER` names
+    /// another program than the installed one.
     pub fn start_reference(flags: &[&str]) -> Server {
         let flags = [["--save", "", "--appendonly", "no"].as_slice(), flags].concat();
         let launch = Launch::with(&flags).prelude("ulimit -d 8000000");
-        Server::try_start(PathBuf::from("redis-server"), launch).unwrap_or_else(|why| panic!("{why}"))
+        let program = std::env::var_os("REFERENCE_SERVER").unwrap_or_else(|| "redis-server".into());
+        Server::try_start(PathBuf::from(program), launch).unwrap_or_else(|why| panic!("{why}"))
     }
 
     /// The program of Larder.

@@ -45,8 +45,7 @@ pub fn adopt(folder: &Folder, now: i64) -> Result<Option<Report>, String> {
     let request = Request { file: chosen.name.clone(), ..Request::default() };
     let mut report = import_source(&chosen, &request, folder, now).map_err(|reason| {
         format!(
-            "{reason} To start without it, move it away; to import a part of it, or more of what went wrong, see larder import --help: \
-             larder import {} --dir {}",
+            "{reason} To start without it, move {} away. larder import --help has what else can be done before a start in {}",
             chosen.name.display(),
             folder.path.display()
         )

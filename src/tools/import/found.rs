@@ -67,10 +67,8 @@ impl Found {
 
     /// What there is no type for, in words.
     pub fn unknown_in_words(&self) -> String {
-        let commands = self.unknown_commands.iter().map(|(name, count)| {
-            let plural = if *count == 1 { "" } else { "s" };
-            format!("{count} {name} command{plural}")
-        });
+        let commands = self.unknown_commands.iter();
+        let commands = commands.map(|(name, count)| counted(&format!("{name} command"), *count));
         let keys = self.unknown.iter().map(|(kind, count)| counted(kind, *count));
         keys.chain(commands).collect::<Vec<_>>().join(", ")
     }
@@ -78,7 +76,12 @@ impl Found {
 
 /// So many of something.
 pub fn counted(kind: &str, count: u64) -> String {
-    format!("{count} {kind}{}", if count == 1 { "" } else { "s" })
+    let plural = match kind {
+        _ if count == 1 => "",
+        _ if kind.ends_with('h') => "es",
+        _ => "s",
+    };
+    format!("{count} {kind}{plural}")
 }
 
 /// Reads all files of a source to see that all of it can be read. A log may be cut at the end of the last file, if `cut_is_allowed`.

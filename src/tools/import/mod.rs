@@ -99,7 +99,7 @@ fn import_source(source: &Source, request: &Request, folder: &Folder, now: i64) 
         let what = found.unknown_in_words();
         let name = source.name.display();
         return Err(format!(
-            "{name} holds {what}, for which there is no type yet; --skip-unknown leaves them out. Nothing was imported."
+            "{name} holds {what}, which Larder does not have; --skip-unknown leaves them out. Nothing was imported."
         ));
     }
     if found.databases > DATABASES_MAX {
