@@ -12,12 +12,12 @@ use crate::server::housekeeping;
 use crate::server::http::{HttpPort, Stage};
 use crate::server::peer::Links;
 use crate::server::runtime::ClientThreads;
+use crate::server::supervisor::Told;
 use crate::session::descriptors::allow_clients;
 use crate::session::imported::Imported;
 use crate::session::service::Service;
 use crate::store::{Background, Store};
 use crate::tools::{Folder, import};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
@@ -78,7 +78,7 @@ pub fn run(loaded: Loaded) -> Result<(), StartError> {
         failed("listen")(error)
     })?;
     http.reach(Stage::Serving(Arc::clone(&service)));
-    let _pid_file = PidFile::write(&settings);
+    let told = Told::ready(&settings);
     // Process supervisors and test suites written for redis-server wait for this and take the process id from it. It comes
     // after `listen`: they connect at once, and try another port if that one was taken.
     tracing::info!("Listening, PID: {}", std::process::id());
@@ -91,6 +91,7 @@ pub fn run(loaded: Loaded) -> Result<(), StartError> {
     );
 
     clients.join();
+    told.stopping();
     service.stop.order(service.stop.is_without_save()); // in case the client threads ended by themselves
     if housekeeper.join().is_err() {
         tracing::error!("the housekeeper ended by a panic");
@@ -135,29 +136,6 @@ fn refuse_users(parameters: &Parameters) -> Result<(), StartError> {
     Err(StartError(format!(
         "users are not there yet: use requirepass, and leave out the directive 'user {name} ...'"
     )))
-}
-
-/// The file with the process id that `pidfile` asks for. It goes when the value does.
-struct PidFile(PathBuf);
-
-impl PidFile {
-    /// As in Redis, a server that cannot write it goes on.
-    fn write(settings: &Settings) -> Option<PidFile> {
-        let path = Some(&settings.pidfile).filter(|path| !path.as_os_str().is_empty())?.clone();
-        match std::fs::write(&path, format!("{}\n", std::process::id())) {
-            Ok(()) => Some(PidFile(path)),
-            Err(error) => {
-                tracing::warn!("Failed to write PID file {}: {error}", path.display());
-                None
-            }
-        }
-    }
-}
-
-impl Drop for PidFile {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0); // nobody needs it any more
-    }
 }
 
 fn failed(what: &str) -> impl Fn(std::io::Error) -> StartError {

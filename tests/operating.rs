@@ -122,11 +122,13 @@ fn row(parameter: &Parameter, text: &str) -> String {
     format!("| `{name}`{alias} | {kind} | {default} | {changes} | {} |\n", cell(text))
 }
 
+/// The text of an effect, if it is of one kind.
+type TextOf = fn(Effect) -> Option<&'static str>;
+
 #[test]
 fn the_page_of_parameters_is_what_the_table_says() {
     let mut page = PARAMETERS_HEAD.to_owned();
-    type Text = fn(Effect) -> Option<&'static str>;
-    let parts: [(&str, &str, &str, Text); 5] = [
+    let parts: [(&str, &str, &str, TextOf); 5] = [
         ("Ours", "Redis does not know these.", "what it means", |effect| match effect {
             Effect::Ours(text) => Some(text),
             _ => None,
@@ -197,7 +199,7 @@ fn expressions() -> Vec<String> {
                 for (name, value) in fields {
                     match value {
                         serde_json::Value::String(text) if ["expr", "query"].contains(&name.as_str()) => {
-                            found.push(text)
+                            found.push(text);
                         }
                         other => open.push(other),
                     }

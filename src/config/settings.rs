@@ -41,6 +41,8 @@ pub struct Settings {
     // --- process
     /// Where the process id is written; empty is nowhere.
     pub pidfile: PathBuf,
+    /// Whether systemd is told when the server is ready.
+    pub notifies_systemd: bool,
     /// What is worth a log line.
     pub loglevel: LogLevel,
     /// Log file; empty is the standard output.
@@ -460,6 +462,7 @@ impl Settings {
             proto_max_bulk_len: read.number("proto-max-bulk-len"),
             runtime_threads: read.number("runtime-threads"),
             pidfile: read.path("pidfile"),
+            notifies_systemd: matches!((read.shown)("supervised"), b"systemd" | b"auto"),
             loglevel: match (read.shown)("loglevel") {
                 b"debug" => LogLevel::Debug,
                 b"verbose" => LogLevel::Verbose,

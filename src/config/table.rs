@@ -183,7 +183,7 @@ pub const PARAMETERS: &[Parameter] = &[
         .nothing("the process stays in the foreground, as supervisors and containers want it"),
     row("supervised", Word(&["upstart", "systemd", "auto", "no"]), "no")
         .immutable()
-        .not_yet("nobody is told when the server is ready: a unit of systemd needs Type=exec"),
+        .differs("systemd is told when the server is ready and when it stops; upstart is not."),
     row("pidfile", Text, "").immutable().effective(),
     row("loglevel", Word(&["debug", "verbose", "notice", "warning"]), "notice").effective(),
     row("logfile", Text, "").immutable().effective(),

@@ -32,4 +32,5 @@ pub mod runtime;
 pub mod serving;
 mod split;
 mod stream;
+pub mod supervisor;
 pub mod sweep;

@@ -1,6 +1,7 @@
 //! Configuration by file, flags and CONFIG; what is wrong ends the start with status 1.
 
 use crate::support::{Launch, Server, finish};
+use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::Duration;
 
@@ -127,4 +128,22 @@ fn the_configuration_that_the_distribution_ships_starts_a_server() {
     assert!(server.log().contains("appendonly (the journal is always on"), "{}", server.log());
     assert_eq!(std::fs::read_to_string(&pid_file).expect("written"), format!("{}\n", server.process_id()));
     assert!(server.terminate().success() && !pid_file.exists());
+}
+
+#[test]
+fn systemd_is_told_when_the_server_is_ready_and_when_it_stops() {
+    let folder = tempfile::TempDir::new().expect("the system has room for a folder");
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).expect("the folder is ours");
+    socket.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket");
+    let told = || {
+        let mut bytes = [0; 256];
+        let length = socket.recv(&mut bytes).expect("it is told");
+        String::from_utf8_lossy(&bytes[..length]).into_owned()
+    };
+    let launch = Launch::with(&["--supervised", "systemd"]);
+    let mut server = Server::launch(launch.variable("NOTIFY_SOCKET", &path.to_string_lossy()));
+    assert!(told().starts_with("READY=1\n"));
+    assert!(server.terminate().success());
+    assert!(told().starts_with("STOPPING=1\n"));
 }
