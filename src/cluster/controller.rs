@@ -54,6 +54,7 @@ impl Node {
             if now.saturating_sub(last_placement) >= PLACEMENT_GAP {
                 last_placement = now;
                 self.let_in().await;
+                self.let_go().await;
                 self.set_voters().await;
                 self.place().await;
             }
@@ -246,7 +247,7 @@ impl Node {
         self.answer_of(Command::Promote { promotions, reason, at_ms }).await
     }
 
-    async fn answer_of(self: &Arc<Self>, command: Command) -> Reply {
+    pub(super) async fn answer_of(self: &Arc<Self>, command: Command) -> Reply {
         let leading = *self.parts.control.leading().borrow();
         if !leading.is_me {
             return Reply::NotLeader(leading.leader);
@@ -260,9 +261,22 @@ impl Node {
         }
     }
 
-    /// See [`Ask::Forget`].
+    /// See [`Ask::Forget`]. Who is there would be let in again at once: it stays in the map, as one that leaves, until it is gone.
     pub(super) async fn forget(self: &Arc<Self>, node: NodeId) -> Reply {
-        self.answer_of(Command::Dismiss(node)).await
+        let map = self.map();
+        let is_there = map.has_copies(node) || self.view().live.contains_key(&node);
+        self.answer_of(if is_there { Command::SetLeaving(node, true) } else { Command::Dismiss(node) }).await
+    }
+
+    /// Forgets nodes that were to leave, have nothing any more, and are gone.
+    async fn let_go(self: &Arc<Self>) {
+        let map = self.map();
+        for node in self.lost(&map) {
+            let is_leaving = map.nodes.get(&node).is_some_and(|member| member.is_leaving);
+            if is_leaving && !map.has_copies(node) && self.decide(Command::Dismiss(node)).await.is_ok() {
+                tracing::info!("node {node} has left the cluster");
+            }
+        }
     }
 
     /// Admits nodes that gossip tells of, and notes where they are reached now.

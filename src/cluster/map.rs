@@ -276,6 +276,12 @@ impl ClusterMap {
                 Ok(self.nodes.remove(&node).is_some())
             }
             Command::SetLeaving(node, is_leaving) => {
+                let stays = |(other, member): (&NodeId, &Member)| {
+                    *other != node && !member.is_leaving && !member.is_witness
+                };
+                if is_leaving && self.has_copies(node) && !self.nodes.iter().any(stays) {
+                    return Err("nobody else could have its data");
+                }
                 let member = self.nodes.get_mut(&node).ok_or("there is no such node")?;
                 Ok(std::mem::replace(&mut member.is_leaving, is_leaving) != is_leaving)
             }

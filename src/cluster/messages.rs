@@ -32,8 +32,12 @@ pub enum Ask {
     Promote(Vec<Promotion>),
     /// To a node that is in no cluster: found none without me, I am about to, with this node among the voters.
     Promise,
-    /// To the leader, from an operator's node: forget this node.
+    /// To the leader, from an operator's node: forget this node, once it has given away what it has.
     Forget(NodeId),
+    /// To the leader, from an operator's node: that one is not to be forgotten after all.
+    Keep(NodeId),
+    /// To the leader, from an operator's node: so many copies of each partition, the primary's included.
+    SetCopies(u16),
 }
 
 /// An answer.

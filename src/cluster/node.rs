@@ -11,7 +11,7 @@ use super::bus::{Bus, CallError, Kind, Serve};
 use super::calm::Calm;
 use super::consensus::ControlPlane;
 use super::lease::{Grants, Holder, Lease};
-use super::map::{Address, ClusterMap, Failover, Promotion, Reason, Shape};
+use super::map::{Address, ClusterMap, Command, Failover, Promotion, Reason, Shape};
 use super::membership::{Membership, Profile, View};
 use super::messages::{Ask, Reply, decode, encode};
 use super::promotion::Answer;
@@ -88,11 +88,11 @@ pub trait Host: Send + Sync + 'static {
     /// epochs of what it has become primary of.
     async fn put_in_force(&self, map: &ClusterMap);
 
-    /// Stops to take commands for these partitions, and waits until that node has everything. If it fails, or takes longer than
-    /// `patience`, they are taken again. Returns where they stand.
+    /// Stops to take commands for these partitions, of which this is the primary in these epochs, and waits until that node has everything.
+    /// If it fails, or takes longer than `patience`, they are taken again. Returns where they stand.
     async fn give_up(
         &self,
-        partitions: &[PartitionId],
+        partitions: &[(PartitionId, Epoch)],
         to: NodeId,
         patience: Duration,
     ) -> Result<Vec<(Epoch, Lsn)>, String>;
@@ -253,9 +253,30 @@ impl Node {
         self.parts.membership.meet(seed)
     }
 
-    /// An operator's order: that a node which has no data any more is forgotten.
+    /// An operator's order: that a node gives away what it has, and is forgotten once it is gone.
     pub async fn have_forgotten(self: &Arc<Self>, node: NodeId) -> Result<(), String> {
         done(self.ask_leader(&Ask::Forget(node)).await)
+    }
+
+    /// An operator's order: that a node which was to be forgotten stays.
+    pub async fn have_kept(self: &Arc<Self>, node: NodeId) -> Result<(), String> {
+        done(self.ask_leader(&Ask::Keep(node)).await)
+    }
+
+    /// An operator's order: how many copies there are to be of everything, the primary's included.
+    pub async fn set_copies(self: &Arc<Self>, copies: u16) -> Result<(), String> {
+        done(self.ask_leader(&Ask::SetCopies(copies)).await)
+    }
+
+    /// An operator's order: that this node gives all it is primary of to that one, if any, or else to whoever has everything.
+    pub async fn give_all(self: &Arc<Self>, to: Option<NodeId>) -> Result<(), String> {
+        let Some(to) = to else {
+            self.try_hand_over_all().await;
+            let is_left = self.map().primary_of(self.parts.me).any(|id| self.is_primary_of(id));
+            return if is_left { Err("nobody has everything".into()) } else { Ok(()) };
+        };
+        let own: Vec<PartitionId> = self.map().primary_of(self.parts.me).collect();
+        self.hand_over(&own, to).await
     }
 
     /// An operator's order: that this node becomes primary of all that it follows and has.
@@ -478,6 +499,8 @@ impl Node {
             Ask::Promote(promotions) => self.decide_handover(from, promotions).await,
             Ask::Promise => self.promise(from),
             Ask::Forget(node) => self.forget(node).await,
+            Ask::Keep(node) => self.answer_of(Command::SetLeaving(node, false)).await,
+            Ask::SetCopies(copies) => self.answer_of(Command::SetCopies(copies)).await,
         }
     }
 
@@ -508,15 +531,13 @@ impl Node {
             Ok(_) => return Err(format!("node {to} can take no changes")),
             Err(error) => return Err(format!("node {to}: {error}")),
         };
-        let positions = self.parts.host.give_up(partitions, to, self.parts.settings.lease).await?;
-        let promotion = |(id, position): (&PartitionId, (Epoch, Lsn))| Promotion {
-            partition: *id,
-            if_epoch: map.place(*id).map_or(Epoch(0), |place| place.epoch),
-            to,
-            incarnation,
-            position,
+        let epochs = partitions.iter().filter_map(|id| Some((*id, map.place(*id)?.epoch)));
+        let epochs: Vec<(PartitionId, Epoch)> = epochs.collect();
+        let positions = self.parts.host.give_up(&epochs, to, self.parts.settings.lease).await?;
+        let promotion = |((partition, if_epoch), position): (&(PartitionId, Epoch), (Epoch, Lsn))| {
+            Promotion { partition: *partition, if_epoch: *if_epoch, to, incarnation, position }
         };
-        let promotions = partitions.iter().zip(positions).map(promotion).collect();
+        let promotions = epochs.iter().zip(positions).map(promotion).collect();
         let reason = match self.ask_leader(&Ask::Promote(promotions)).await {
             Ok(Reply::Done) => {
                 self.await_successor(partitions).await;
@@ -528,7 +549,6 @@ impl Node {
             Err(CallError::NotSent(reason)) => reason,
             Ok(_) | Err(CallError::Unknown(_)) => {
                 // It may be decided, or may be yet. Others choose; this node among them.
-                let epochs = partitions.iter().filter_map(|id| Some((*id, map.place(*id)?.epoch)));
                 self.given_up.lock().extend(epochs);
                 self.parts.lease.bound();
                 let map = self.map();

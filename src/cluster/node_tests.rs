@@ -167,14 +167,14 @@ impl Host for Data {
 
     async fn give_up(
         &self,
-        partitions: &[PartitionId],
+        partitions: &[(PartitionId, Epoch)],
         to: NodeId,
         _: Duration,
     ) -> Result<Vec<(Epoch, Lsn)>, String> {
-        self.given_up.lock().extend(partitions);
+        self.given_up.lock().extend(partitions.iter().map(|(id, _)| *id));
         let own = self.positions();
         self.net.data.lock().insert(to, own.clone());
-        Ok(partitions.iter().map(|id| own[usize::from(id.0)]).collect())
+        Ok(partitions.iter().map(|(id, _)| own[usize::from(id.0)]).collect())
     }
 
     fn take_back(&self, partitions: &[PartitionId]) {
@@ -488,5 +488,54 @@ fn another_node_takes_the_place_of_a_lost_copy() {
                     .all(|place| place.replicas.len() == 1 && !place.replicas.contains(&replica))
             })
             .await;
+    });
+}
+
+#[test]
+fn who_is_forgotten_gives_everything_away_first_and_goes_once_it_is_gone() {
+    run(async {
+        let mut world = World::of(3, 2).await;
+        let primary = world.settled().await;
+        let other = world.running.keys().copied().find(|node| *node != primary).expect("there are three");
+        let ordering = Arc::clone(&world.running[&other].node);
+        ordering.have_forgotten(primary).await.expect("others can have its data");
+        world.until("it has nothing any more", |_| !ordering.map().has_copies(primary)).await;
+        let map = ordering.map();
+        assert!(map.nodes.contains_key(&primary), "it is there, and would be let in again");
+        assert!(map.partitions.iter().all(|place| place.replicas.len() == 1), "{map:?}");
+        world.kill(primary).await;
+        world.until("it is forgotten", |_| !ordering.map().nodes.contains_key(&primary)).await;
+        world.until("others answer", |world| world.primary(PartitionId(0)).is_some()).await;
+    });
+}
+
+#[test]
+fn who_is_kept_after_all_gets_its_copies_back_and_the_last_home_stays() {
+    run(async {
+        let world = World::of(2, 2).await;
+        let primary = world.settled().await;
+        let other = world.running.keys().copied().find(|node| *node != primary).expect("there are two");
+        let ordering = Arc::clone(&world.running[&primary].node);
+        ordering.have_forgotten(other).await.expect("the primary has everything");
+        world.until("it has nothing any more", |_| !ordering.map().has_copies(other)).await;
+        assert!(ordering.have_forgotten(primary).await.is_err(), "nobody else could have the data");
+        ordering.have_kept(other).await.expect("it may stay");
+        let is_back = || ordering.map().partitions.iter().all(|place| place.replicas == [other]);
+        world.until("it has its copies back", |_| is_back()).await;
+    });
+}
+
+#[test]
+fn the_number_of_copies_is_changed_while_it_runs() {
+    run(async {
+        let world = World::of(3, 3).await;
+        let primary = world.settled().await;
+        let node = Arc::clone(&world.running[&primary].node);
+        for copies in [2, 1, 3] {
+            node.set_copies(copies).await.expect("there are three nodes");
+            let is_so =
+                || node.map().partitions.iter().all(|place| place.replicas.len() + 1 == usize::from(copies));
+            world.until("there are so many", |_| is_so()).await;
+        }
     });
 }

@@ -5,7 +5,7 @@
 //! forgotten and take over there too.
 
 mod nodes;
-mod orders;
+pub mod orders;
 pub mod shown;
 mod slots;
 
@@ -440,7 +440,8 @@ fn help(request: &Request, session: &mut Session) -> Outcome {
 }
 
 fn meet(request: &Request, _: &mut Session) -> Outcome {
-    orders::meet(request, of_nodes(request)?.1)
+    let (shown, node) = of_nodes(request)?;
+    orders::meet(request, &shown, node)
 }
 
 fn forget(request: &Request, _: &mut Session) -> Outcome {

@@ -1,6 +1,7 @@
 //! CONFIG: parameters while the server runs. What a parameter takes and how it is shown is in [`crate::config`]; here are the
 //! words of the command, and what has to happen at once when a value changes.
 
+use super::cluster::orders;
 use super::{Command, Outcome, Request, container, help, session};
 use crate::protocol::error::{self, ErrorReply};
 use crate::protocol::reply::Reply;
@@ -77,6 +78,11 @@ fn set(request: &Request, session: &mut Session) -> Outcome {
     if !changed.is_empty() {
         request.service.apply_settings();
         session.has_new_settings = true;
+    }
+    // It is the cluster's, whatever this node had in its file.
+    let has_replicas = pairs.iter().any(|(name, _)| name.eq_ignore_ascii_case(b"replicas"));
+    if let Some(node) = service.cluster.get().filter(|_| has_replicas) {
+        return orders::set_replicas(service.parameters.settings().replicas, node);
     }
     Ok(Reply::Ok)
 }

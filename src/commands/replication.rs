@@ -1,7 +1,10 @@
 //! Replication as its commands show it: ROLE, REPLICAOF, SLAVEOF, FAILOVER.
 
+use super::cluster::orders;
+use super::cluster::shown::Shown;
 use super::{Command, Outcome, Request, session};
-use crate::base::number;
+use crate::base::ids::NodeId;
+use crate::base::{clock, number};
 use crate::protocol::error::{self, ErrorReply};
 use crate::protocol::reply::Reply;
 use crate::protocol::spec::Group;
@@ -151,15 +154,18 @@ fn failover(request: &Request, _: &mut Session) -> Outcome {
             return Err(error::SYNTAX.into());
         }
     }
-    let replication = &request.service.replication;
-    let followers = replication.followers();
+    let service = request.service;
+    if service.parameters.settings().cluster.is_spread {
+        return Err(ErrorReply::fixed("ERR FAILOVER not allowed in cluster mode.").into());
+    }
+    let followers = service.replication.followers();
     let is_follower = |(host, port): (&[u8], i64)| {
         let is_it = |follower: &Follower| {
             follower.address.0.as_bytes() == host && i64::from(follower.address.1) == port
         };
         followers.iter().any(|(_, follower)| is_it(follower))
     };
-    Err(ErrorReply::fixed(if replication.is_replica() {
+    let refusal = if service.replication.is_replica() {
         "ERR FAILOVER is not valid when server is a replica."
     } else if followers.is_empty() {
         "ERR FAILOVER requires connected replicas."
@@ -167,8 +173,34 @@ fn failover(request: &Request, _: &mut Session) -> Outcome {
         "ERR FAILOVER with force option requires both a timeout and target HOST and IP."
     } else if target.is_some_and(|target| !is_follower(target)) {
         "ERR FAILOVER target HOST and PORT is not a replica."
+    } else if is_forced {
+        "ERR FAILOVER FORCE could lose what was acknowledged: a primary that is gone is replaced by itself"
     } else {
-        "ERR FAILOVER is not supported by this version of Larder"
-    })
-    .into())
+        ""
+    };
+    if !refusal.is_empty() {
+        return Err(ErrorReply::fixed(refusal).into());
+    }
+    let shown = Shown::of(service, clock::unix_ms());
+    let Some((shown, node)) = shown.zip(service.cluster.get()) else {
+        return Err(ErrorReply::fixed(
+            "ERR FAILOVER needs a cluster, which decides who is primary: two servers of which one was told to follow have nobody to ask",
+        )
+        .into());
+    };
+    let is_it = |to: &NodeId, (host, port): (&[u8], i64)| {
+        let address = shown.address(*to);
+        address.host.as_bytes() == host && i64::from(address.port) == port
+    };
+    let to = match target {
+        Some(target) => Some(
+            shown
+                .nodes()
+                .into_iter()
+                .find(|to| is_it(to, target))
+                .ok_or(ErrorReply::fixed("ERR FAILOVER target HOST and PORT is not a replica."))?,
+        ),
+        None => None,
+    };
+    orders::give_all(to, node)
 }

@@ -1,7 +1,7 @@
 //! What the cluster needs of the node it runs on: where its data stands goes up, and the parts that the map gives it come down.
 //! And what commands need of the cluster: where they go.
 
-use super::parts;
+use super::parts::{self, GivenUp};
 use crate::base::clock;
 use crate::base::ids::{Epoch, Lsn, NodeId, PartitionId};
 use crate::cluster::bus::{CallError, Kind};
@@ -17,7 +17,6 @@ use crate::store::PartitionSet;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -41,7 +40,7 @@ pub struct ClusterHost {
     /// What this node says of itself but for what changes.
     profile: Profile,
     /// Partitions that this node is primary of by the map and does not answer for: they are about to be another node's.
-    given_up: Mutex<BTreeSet<PartitionId>>,
+    given_up: Mutex<GivenUp>,
     /// Where this node's journal was when those who count for acknowledgements changed last.
     counted_from: AtomicU64,
     /// Until when commands wait for this node to be followed.
@@ -103,9 +102,8 @@ impl ClusterHost {
             Some(_) if is_starting => Route::Nobody,
             // Nobody follows it before, so nothing that it took would last.
             Some(_) if self.service.store.point(id).epoch < place.epoch => Route::Nobody,
-            Some(_) if assignment.parts[usize::from(id.0)].is_primary() && !given_up.contains(&id) => {
-                Route::Here
-            }
+            Some(_) if parts::is_given_up(&given_up, id, place.epoch) => Route::Nobody,
+            Some(_) if assignment.parts[usize::from(id.0)].is_primary() => Route::Here,
             _ => Route::Nobody,
         };
         let of: Vec<Route> = map.places().map(route).collect();
@@ -250,8 +248,7 @@ impl Host for ClusterHost {
             Err(error) => tracing::error!("the parts of this node could not be changed: {error}"),
         }
         // Not before: until its part is another one, what was given up would be answered for once more.
-        let primary_of = parts::primary_of(map, self.holder);
-        self.given_up.lock().retain(|id| primary_of.contains(id));
+        parts::forget_given_up(&mut self.given_up.lock(), map);
         self.show_routes(map);
         self.service.replication.wake();
         if becomes_primary && let Some(host) = self.this.upgrade() {
@@ -261,14 +258,15 @@ impl Host for ClusterHost {
 
     async fn give_up(
         &self,
-        partitions: &[PartitionId],
+        given_up: &[(PartitionId, Epoch)],
         to: NodeId,
         patience: Duration,
     ) -> Result<Vec<(Epoch, Lsn)>, String> {
+        let partitions = &given_up.iter().map(|(id, _)| *id).collect::<Vec<_>>()[..];
         if !self.has(to, 0, partitions) {
             return Err(format!("node {to} is not in step"));
         }
-        self.given_up.lock().extend(partitions);
+        self.given_up.lock().extend(given_up.iter().copied());
         self.show_own_routes();
         // Whatever runs has ended when this returns; whatever comes waits, or is told that this is not the primary.
         partitions.iter().for_each(|id| self.service.store.set_primary(*id, false));
@@ -285,7 +283,7 @@ impl Host for ClusterHost {
     }
 
     fn take_back(&self, partitions: &[PartitionId]) {
-        self.given_up.lock().retain(|id| !partitions.contains(id));
+        self.given_up.lock().retain(|id, _| !partitions.contains(id));
         if let Some(node) = self.node() {
             let assignment = self.assignment(&node.map());
             // It waits for locks and maybe for the disk.

@@ -2,19 +2,32 @@
 //! The server's host and the simulated one ask the same ones.
 
 use crate::base::concern::WriteConcern;
-use crate::base::ids::{NodeId, PartitionId};
+use crate::base::ids::{Epoch, NodeId, PartitionId};
 use crate::cluster::lease::Holder;
 use crate::cluster::map::{ClusterMap, Place};
 use crate::replication::Replication;
 use crate::replication::assignment::{Assignment, Counted, Part};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// What a process has given up, each with the epoch in which it was its primary: a later promotion is another matter.
+pub type GivenUp = BTreeMap<PartitionId, Epoch>;
+
+/// Whether a partition was given up, as the primary of this epoch or of a later one.
+pub fn is_given_up(given_up: &GivenUp, id: PartitionId, epoch: Epoch) -> bool {
+    given_up.get(&id).is_some_and(|of| epoch <= *of)
+}
+
+/// Forgets what was given up where a promotion has come since, be it of this very process (simulation of the cluster, seed 4016282).
+pub fn forget_given_up(given_up: &mut GivenUp, map: &ClusterMap) {
+    given_up.retain(|id, epoch| map.place(*id).is_none_or(|place| place.epoch <= *epoch));
+}
+
 /// The parts of this process of a node. What it has given up it plays no part for. `reach` tells where a node serves links, `name` what
 /// it calls itself there.
 pub fn assignment(
     map: &ClusterMap,
     holder: Holder,
-    given_up: &BTreeSet<PartitionId>,
+    given_up: &GivenUp,
     reach: impl Fn(NodeId) -> Option<(String, u16)>,
     name: impl Fn(NodeId) -> String,
 ) -> Assignment {
@@ -24,7 +37,7 @@ pub fn assignment(
         Some(Part::Replica { host, port, epoch: Some(place.epoch) })
     };
     let part = |(id, place): (PartitionId, &Place)| match place.is_of(holder) {
-        true if given_up.contains(&id) => Part::Elsewhere,
+        true if is_given_up(given_up, id, place.epoch) => Part::Elsewhere,
         true => Part::Primary { epoch: Some(place.epoch) },
         false => follow(place).unwrap_or(Part::Elsewhere),
     };
@@ -36,11 +49,6 @@ pub fn assignment(
         copies: map.copies.max(members as u16),
         counted: map.partitions.iter().map(counted).collect(),
     }
-}
-
-/// What the map has this process primary of.
-pub fn primary_of(map: &ClusterMap, holder: Holder) -> BTreeSet<PartitionId> {
-    map.places().filter(|(_, place)| place.is_of(holder)).map(|(id, _)| id).collect()
 }
 
 /// Whether other nodes count for acknowledgements after a change of parts than before.

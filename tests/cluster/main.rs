@@ -21,6 +21,7 @@ mod cuts;
 mod disks;
 mod five;
 mod kills;
+mod leaving;
 mod libraries;
 mod pauses;
 mod pubsub;

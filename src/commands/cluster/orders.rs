@@ -1,6 +1,7 @@
 //! What CLUSTER can be told to do: to meet, to forget, to take over. What Redis Cluster is told about slots this cluster does by itself.
 
-use super::shown::{Role, Shown};
+use super::shown::Shown;
+use crate::base::ids::NodeId;
 use crate::base::number;
 use crate::cluster::node::Node;
 use crate::commands::{Outcome, Request};
@@ -15,7 +16,7 @@ const BY_ITSELF: ErrorReply = ErrorReply::fixed(
     "ERR Slots, replicas and epochs are assigned by the cluster itself: start a node with cluster-seeds to add it, and see CLUSTER FORGET and CLUSTER FAILOVER",
 );
 const NO_RESET: ErrorReply = ErrorReply::fixed(
-    "ERR A node does not leave its cluster by CLUSTER RESET: drain it and have it forgotten, then start it with an empty data folder",
+    "ERR A node does not leave its cluster by CLUSTER RESET: have it forgotten at another node (CLUSTER FORGET), stop it, and start it with an empty data folder",
 );
 
 /// Slots are not given by hand.
@@ -32,8 +33,8 @@ pub fn reset(request: &Request) -> Outcome {
     if is_known && request.args.len() <= 3 { Err(NO_RESET.into()) } else { Err(error::SYNTAX.into()) }
 }
 
-/// `CLUSTER MEET host port [bus-port]`
-pub fn meet(request: &Request, node: &Node) -> Outcome {
+/// `CLUSTER MEET host port [bus-port]`. Who was to be forgotten stays when it is met again.
+pub fn meet(request: &Request, shown: &Shown, node: &Arc<Node>) -> Outcome {
     let (host, port) = (request.args.at(2), request.args.at(3));
     let wrong = |what: &str, word: &[u8]| {
         ErrorReply::quoting(&format!("ERR Invalid TCP {what} port specified: "), word, "")
@@ -50,6 +51,15 @@ pub fn meet(request: &Request, node: &Node) -> Outcome {
             ErrorReply::quoting(&format!("ERR Invalid node address specified: {shown}:"), port, "").into()
         );
     };
+    let is_it = |other: &NodeId| {
+        let address = shown.address(*other);
+        address.host == host && address.bus_port == bus_port
+    };
+    let mut leaving = shown.map.nodes.iter().filter(|(_, member)| member.is_leaving).map(|(other, _)| *other);
+    if let Some(other) = leaving.find(is_it) {
+        let node = Arc::clone(node);
+        return order(format!("keep node {other}"), async move { node.have_kept(other).await });
+    }
     let seed = if host.contains(':') { format!("[{host}]:{bus_port}") } else { format!("{host}:{bus_port}") };
     if node.meet(seed) {
         Ok(Reply::Ok)
@@ -58,19 +68,14 @@ pub fn meet(request: &Request, node: &Node) -> Outcome {
     }
 }
 
-/// `CLUSTER FORGET id`: answers when the order is on its way, as in Redis.
+/// `CLUSTER FORGET id`: answers when the order is on its way, as in Redis. What the node has is given to others first, so it may be
+/// the primary of this one, too.
 pub fn forget(request: &Request, shown: &Shown, node: &Arc<Node>) -> Outcome {
     let word = request.args.at(2);
     let unknown = || ErrorReply::quoting("ERR Unknown node ", word, "");
     let other = shown.find(word).ok_or_else(unknown)?;
     if other == shown.me {
         return Err(ErrorReply::fixed("ERR I tried hard but I can't forget myself...").into());
-    }
-    if shown.role(shown.me) == Role::ReplicaOf(other) {
-        return Err(ErrorReply::fixed("ERR Can't forget my master!").into());
-    }
-    if shown.map.has_copies(other) {
-        return Err(ErrorReply::fixed("ERR That node has copies of data: it is to be drained first").into());
     }
     let node = Arc::clone(node);
     order(format!("forget node {other}"), async move { node.have_forgotten(other).await })
@@ -91,6 +96,18 @@ pub fn failover(request: &Request, shown: &Shown, node: &Arc<Node>) -> Outcome {
     }
     let node = Arc::clone(node);
     order("take over from the primary".to_owned(), async move { node.take_over().await })
+}
+
+/// `FAILOVER [TO host port]`: this node, a primary, gives everything away.
+pub fn give_all(to: Option<NodeId>, node: &Arc<Node>) -> Outcome {
+    let node = Arc::clone(node);
+    order("hand over".to_owned(), async move { node.give_all(to).await })
+}
+
+/// `CONFIG SET replicas n`: the cluster's number of copies.
+pub fn set_replicas(replicas: u16, node: &Arc<Node>) -> Outcome {
+    let node = Arc::clone(node);
+    order(format!("{replicas} replicas of everything"), async move { node.set_copies(replicas + 1).await })
 }
 
 /// Has something done on this thread's runtime; what comes of it is in the log.

@@ -15,6 +15,7 @@ pub fn cluster(facts: &Facts, lines: &mut Lines) {
     let (map, view, now) = (node.map(), node.view(), clock::since_boot());
     let named = |node: Option<NodeId>| node.map_or_else(String::new, |node| node.to_string());
     lines.add("larder_cluster_id", named(map.cluster));
+    lines.add("larder_cluster_node_id", node.me());
     lines.add("larder_cluster_map_version", map.version);
     lines.add("larder_cluster_leader", named(node.control().leading().borrow().leader));
     lines.add("larder_cluster_nodes", map.nodes.len());
@@ -22,6 +23,24 @@ pub fn cluster(facts: &Facts, lines: &mut Lines) {
         "larder_cluster_nodes_live",
         map.nodes.keys().filter(|node| view.live.contains_key(node)).count(),
     );
+    lines.add("larder_cluster_replicas", map.copies.saturating_sub(1));
+    for (number, (id, member)) in map.nodes.iter().enumerate() {
+        let state = match member {
+            member if member.is_leaving => "leaving",
+            _ if view.live.contains_key(id) || *id == node.me() => "live",
+            _ => "silent",
+        };
+        let copies = map.partitions.iter().filter(|place| place.copies().any(|copy| copy == *id)).count();
+        lines.add(
+            format_args!("larder_cluster_node{number}"),
+            format_args!(
+                "id={id},host={},port={},state={state},primary_of={},copies_of={copies}",
+                member.address.host,
+                member.address.port,
+                map.primary_of(*id).count(),
+            ),
+        );
+    }
     lines.add("larder_cluster_voters", node.control().voters().0.len());
     lines.add("larder_cluster_primary_of", map.primary_of(node.me()).count());
     lines.add(

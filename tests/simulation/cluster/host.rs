@@ -18,7 +18,6 @@ use larder::replication::storage::Storage;
 use larder::server::parts;
 use parking_lot::Mutex;
 use rand::prelude::*;
-use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -35,7 +34,7 @@ pub struct SimHost {
     incarnation: u64,
     data: Arc<Data>,
     replication: Arc<Replication>,
-    given_up: Mutex<BTreeSet<PartitionId>>,
+    given_up: Mutex<parts::GivenUp>,
     starts_until: Mutex<Option<Instant>>,
     /// The map in force.
     map: Mutex<ClusterMap>,
@@ -82,7 +81,7 @@ impl SimHost {
         let is_here = place.primary == Some(self.me())
             && self.starts_until.lock().is_none()
             && self.replication.assignment().parts[usize::from(id.0)].is_primary()
-            && !self.given_up.lock().contains(&id);
+            && !parts::is_given_up(&self.given_up.lock(), id, place.epoch);
         is_here.then_some(place.epoch)
     }
 
@@ -195,8 +194,7 @@ impl Host for SimHost {
             self.data.write_out().expect("it can be written");
             *self.counted_from.lock() = *self.data.written().borrow();
         }
-        let primary_of = parts::primary_of(map, self.holder());
-        self.given_up.lock().retain(|id| primary_of.contains(id));
+        parts::forget_given_up(&mut self.given_up.lock(), map);
         *self.map.lock() = map.clone();
         self.tell_in_force(map);
         if becomes_primary && let Some(host) = self.this.upgrade() {
@@ -206,14 +204,15 @@ impl Host for SimHost {
 
     async fn give_up(
         &self,
-        partitions: &[PartitionId],
+        given_up: &[(PartitionId, Epoch)],
         to: NodeId,
         patience: Duration,
     ) -> Result<Vec<(Epoch, Lsn)>, String> {
+        let partitions = &given_up.iter().map(|(id, _)| *id).collect::<Vec<_>>()[..];
         if !self.has(to, 0, partitions) {
             return Err(format!("node {to} is not in step"));
         }
-        self.given_up.lock().extend(partitions);
+        self.given_up.lock().extend(given_up.iter().copied());
         let end = Instant::now() + patience;
         self.data.write_out()?;
         let position = *self.data.written().borrow();
@@ -229,7 +228,7 @@ impl Host for SimHost {
     }
 
     fn take_back(&self, partitions: &[PartitionId]) {
-        self.given_up.lock().retain(|id| !partitions.contains(id));
+        self.given_up.lock().retain(|id, _| !partitions.contains(id));
         let (before, assignment) = (self.replication.assignment(), self.assignment(&self.map()));
         self.replication.assign(assignment.clone());
         self.begin_epochs(&before, &assignment);

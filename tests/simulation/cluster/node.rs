@@ -40,6 +40,10 @@ pub enum Order {
     HandOverAll,
     /// Give one partition away, to this node.
     HandOver(u16, usize),
+    /// Have this node give away what it has, and be forgotten.
+    Forget(usize),
+    /// Have this one stay after all.
+    Keep(usize),
 }
 
 /// A process that runs.
@@ -196,6 +200,9 @@ async fn obey(node: Arc<Node>, mut asked: mpsc::UnboundedReceiver<Order>) {
                 let partition = larder::base::ids::PartitionId(partition);
                 let _ = node.hand_over(&[partition], name(to)).await; // it need not be possible
             }
+            // Nor need these be; who wants them asks again.
+            Order::Forget(other) => _ = node.have_forgotten(name(other)).await,
+            Order::Keep(other) => _ = node.have_kept(name(other)).await,
         }
     }
 }

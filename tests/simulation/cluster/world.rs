@@ -17,7 +17,7 @@ use crate::seeds::Outcome;
 use crate::witness::{Event, Invariant, Witness};
 use larder::base::concern::WriteConcern;
 use larder::base::ids::PartitionId;
-use larder::cluster::map::Reason;
+use larder::cluster::map::{ClusterMap, Reason};
 use larder::replication::storage::Storage;
 use parking_lot::Mutex;
 use rand::prelude::*;
@@ -33,6 +33,8 @@ const QUIET_MS_MAX: u64 = 20_000;
 const LAST_COMMANDS_MS: u64 = 300;
 /// How long it is then looked whether all stays as it is.
 const REST_MS: u64 = 2_000;
+/// How often it is said that nobody is to leave any more.
+const KEEP_GAP_MS: u64 = 200;
 /// How often nodes hear of each other.
 const GOSSIP_GAP_MS: u64 = 50;
 
@@ -65,6 +67,8 @@ enum Action {
     Hurry(usize),
     /// A node's disk has room again.
     MakeRoom(usize),
+    /// A node that was to be forgotten is to stay.
+    Keep(usize),
 }
 
 /// How two nodes do not hear each other.
@@ -323,6 +327,7 @@ impl World {
             Action::Rejoin(a, b, cut) => self.rejoin(a, b, cut),
             Action::GoOn(node) => self.machines[node].is_paused.store(false, Ordering::Relaxed),
             Action::Hurry(node) => self.machines[node].pause_ms.store(0, Ordering::Relaxed),
+            Action::Keep(node) => self.keep(node),
             Action::MakeRoom(node) => self.machines[node].switches.is_full.store(false, Ordering::Relaxed),
         }
     }
@@ -352,7 +357,7 @@ impl World {
         let other = (node + self.random.random_range(1..nodes)) % nodes;
         let long = self.random.random_range(10..2500);
         let others: Vec<usize> = (0..nodes).filter(|other| *other != node).collect();
-        match self.random.random_range(0..20) {
+        match self.random.random_range(0..21) {
             0 => self.cut(node, other, Cut::Refused, long),
             1 => self.cut(node, other, Cut::Held, long),
             2 => self.cut(node, other, Cut::OneWay, long),
@@ -381,6 +386,10 @@ impl World {
                 self.plan(long, Action::MakeRoom(node));
             }
             17 => self.order(node, Order::HandOverAll),
+            18 => {
+                self.order(other, Order::Forget(node));
+                self.plan(long, Action::Keep(node));
+            }
             _ => {
                 let partition = self.random.random_range(0..self.scenario.data.partitions);
                 let primary = self.answering.keys().find(|(_, id)| id.0 == partition);
@@ -395,6 +404,13 @@ impl World {
         self.fault(format!("handover: node {node}, {order:?}"));
         if let Some(process) = self.process(node) {
             let _ = process.orders.send(order); // it may be about to end
+        }
+    }
+
+    /// Whoever leads gets to hear it from somebody.
+    fn keep(&self, node: usize) {
+        for process in self.processes() {
+            let _ = process.orders.send(Order::Keep(node)); // it may be about to end
         }
     }
 
@@ -474,12 +490,25 @@ impl World {
         let begun = self.now_ms;
         while self.shared.witness.violation().is_none() {
             let Some(what) = self.unsettled() else { return };
+            if self.now_ms.is_multiple_of(KEEP_GAP_MS) {
+                self.leaving().into_iter().for_each(|node| self.keep(node));
+            }
             self.step();
             if self.now_ms > begun + QUIET_MS_MAX {
                 let what = format!("{what}, {QUIET_MS_MAX} ms after {after}\n{}", self.describe());
                 return self.shared.witness.fail("quiet", what.replace('\n', "; "));
             }
         }
+    }
+
+    /// Who is to be forgotten, as somebody knows.
+    fn leaving(&self) -> BTreeSet<usize> {
+        let maps = self.processes().into_iter().map(|process| process.host.map());
+        let leaving = |map: ClusterMap| {
+            let leaving = map.nodes.iter().filter(|(_, member)| member.is_leaving);
+            leaving.map(|(node, _)| number(*node)).collect::<Vec<_>>()
+        };
+        maps.flat_map(leaving).collect()
     }
 
     /// What is not well yet.
