@@ -243,7 +243,7 @@ fn damage_is_refused_with_its_place_and_nothing_is_imported() {
     let second = log_of(&["SELECT 0", "SET a 1"]).len();
     let changed = |at: usize, bytes: &[u8]| {
         let mut log = whole.clone();
-        log.splice(at..at + 1, bytes.iter().copied());
+        log.splice(at..=at, bytes.iter().copied());
         log
     };
     for (log, told) in [
@@ -344,7 +344,7 @@ fn of_a_log_and_an_rdb_file_the_newest_counts_unless_appendonly_says_which() {
         client.check(&[("SET from dump", "OK")]);
         std::fs::read(save(&mut client)).expect("reads")
     };
-    let hour = Duration::from_secs(3600);
+    let hour = Duration::from_hours(1);
     let now = std::time::SystemTime::now();
     for (written_at, flags, from) in [
         (now + hour, &[][..], "log"),
