@@ -49,6 +49,9 @@ pub struct Place {
     pub replicas: Vec<NodeId>,
     /// Who follows and does neither yet: it is getting the data.
     pub learners: Vec<NodeId>,
+    /// The replica that is about to go: it counts for acknowledgements no more. Before it goes all others must have what was acknowledged
+    /// with its help (simulation of the cluster, seed 5010797).
+    pub parting: Option<NodeId>,
 }
 
 impl Place {
@@ -60,6 +63,11 @@ impl Place {
     /// Whether this process of the node is the primary.
     pub fn is_of(&self, holder: Holder) -> bool {
         self.primary.is_some_and(|primary| (primary, self.incarnation) == holder)
+    }
+
+    /// Replicas that count for acknowledgements.
+    pub fn counted(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.replicas.iter().copied().filter(|node| self.parting != Some(*node))
     }
 
     /// Everybody who has a copy, or is about to.
@@ -75,11 +83,13 @@ pub struct Arrangement {
     pub partition: PartitionId,
     /// Nothing happens unless this is still its epoch.
     pub if_epoch: Epoch,
-    /// See [`Place::replicas`]. One more than before, or one less, or the same: then any majority of those before has a node in common
-    /// with any majority of those after, and nothing that was acknowledged is out of sight at any time.
+    /// See [`Place::replicas`]. One more than before, or the same, or without the one that was parting: then nothing that was
+    /// acknowledged is out of sight at any time.
     pub replicas: Vec<NodeId>,
     /// See [`Place::learners`].
     pub learners: Vec<NodeId>,
+    /// See [`Place::parting`]. One of the replicas.
+    pub parting: Option<NodeId>,
 }
 
 /// How primaries are spread over nodes.
@@ -332,6 +342,7 @@ impl ClusterMap {
             place.epoch = Epoch(place.epoch.max(position.0).0.saturating_add(1));
             place.replicas.retain(|replica| *replica != to);
             place.learners.retain(|learner| *learner != to);
+            place.parting = None; // what goes is chosen anew
             if let Some(from) = from.filter(|from| *from != to) {
                 place.replicas.push(from);
             }
@@ -362,17 +373,25 @@ impl ClusterMap {
             return Err("there is no such node");
         }
         let mut is_changed = false;
-        for Arrangement { partition, if_epoch, replicas, learners } in arrangements {
+        for Arrangement { partition, if_epoch, replicas, learners, parting } in arrangements {
             let Some(place) = self.partitions.get_mut(usize::from(partition.0)) else { continue };
             let (before, after): (BTreeSet<_>, BTreeSet<_>) =
                 (place.replicas.iter().collect(), replicas.iter().collect());
             let is_one_step = before.symmetric_difference(&after).count() <= 1;
+            let loses_who_counts = before.difference(&after).any(|node| place.parting != Some(**node));
             let names_primary = replicas.iter().chain(&learners).any(|node| place.primary == Some(*node));
-            if place.epoch != if_epoch || !is_one_step || names_primary {
+            let is_parting_known = parting.is_none_or(|node| after.contains(&node));
+            if place.epoch != if_epoch
+                || !is_one_step
+                || loses_who_counts
+                || names_primary
+                || !is_parting_known
+            {
                 continue;
             }
-            if (&place.replicas, &place.learners) != (&replicas, &learners) {
-                (place.replicas, place.learners, is_changed) = (replicas, learners, true);
+            if (&place.replicas, &place.learners, place.parting) != (&replicas, &learners, parting) {
+                (place.replicas, place.learners, place.parting) = (replicas, learners, parting);
+                is_changed = true;
             }
         }
         Ok(is_changed)
@@ -453,24 +472,29 @@ mod tests {
         let mut map = founded();
         promote(&mut map, 0, 1, (0, 0));
         assert!(matches!(map.apply(Command::Dismiss(node(1))), Outcome::Refused(_)));
-        let mut arrange = |replicas: &[u8], learners: &[u8], if_epoch| {
+        let mut arrange = |replicas: &[u8], learners: &[u8], parting: &[u8], if_epoch| {
             let nodes = |numbers: &[u8]| numbers.iter().map(|number| node(*number)).collect();
             map.apply(Command::Arrange(vec![Arrangement {
                 partition: PartitionId(0),
                 if_epoch: Epoch(if_epoch),
                 replicas: nodes(replicas),
                 learners: nodes(learners),
+                parting: parting.first().map(|number| node(*number)),
             }]))
         };
-        assert_eq!(arrange(&[], &[2, 3], 1), Outcome::Done(3));
-        assert_eq!(arrange(&[3], &[2], 0), Outcome::Done(3), "the epoch is another one");
-        assert_eq!(arrange(&[2, 3], &[], 1), Outcome::Done(3), "two at a time");
-        assert_eq!(arrange(&[3], &[2], 1), Outcome::Done(4));
-        assert_eq!(arrange(&[2], &[], 1), Outcome::Done(4), "one for another");
-        assert_eq!(arrange(&[1], &[], 1), Outcome::Done(4), "the primary follows nobody");
-        assert_eq!(arrange(&[2, 3], &[], 1), Outcome::Done(5));
-        assert_eq!(arrange(&[2], &[], 1), Outcome::Done(6));
-        assert_eq!(map.apply(Command::Dismiss(node(3))), Outcome::Done(7));
+        assert_eq!(arrange(&[], &[2, 3], &[], 1), Outcome::Done(3));
+        assert_eq!(arrange(&[3], &[2], &[], 0), Outcome::Done(3), "the epoch is another one");
+        assert_eq!(arrange(&[2, 3], &[], &[], 1), Outcome::Done(3), "two at a time");
+        assert_eq!(arrange(&[3], &[2], &[], 1), Outcome::Done(4));
+        assert_eq!(arrange(&[2], &[], &[], 1), Outcome::Done(4), "one for another");
+        assert_eq!(arrange(&[1], &[], &[], 1), Outcome::Done(4), "the primary follows nobody");
+        assert_eq!(arrange(&[2, 3], &[], &[], 1), Outcome::Done(5));
+        assert_eq!(arrange(&[2], &[], &[], 1), Outcome::Done(5), "3 counts for acknowledgements");
+        assert_eq!(arrange(&[2, 3], &[], &[1], 1), Outcome::Done(5), "1 is no replica");
+        assert_eq!(arrange(&[2, 3], &[], &[3], 1), Outcome::Done(6));
+        assert_eq!(arrange(&[3], &[], &[3], 1), Outcome::Done(6), "2 counts");
+        assert_eq!(arrange(&[2], &[], &[], 1), Outcome::Done(7));
+        assert_eq!(map.apply(Command::Dismiss(node(3))), Outcome::Done(8));
         assert!(matches!(map.apply(Command::Dismiss(node(2))), Outcome::Refused(_)));
     }
 }

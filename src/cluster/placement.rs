@@ -83,7 +83,8 @@ impl World<'_> {
         replicas: Vec<NodeId>,
         learners: Vec<NodeId>,
     ) -> Arrangement {
-        Arrangement { partition: id, if_epoch: place.epoch, replicas, learners }
+        let parting = place.parting.filter(|node| replicas.contains(node));
+        Arrangement { partition: id, if_epoch: place.epoch, replicas, learners, parting }
     }
 
     /// A learner for each partition that has fewer copies than it should; in another zone if there is one, and where there are few.
@@ -134,7 +135,8 @@ impl World<'_> {
 
     /// One member less where there are more than there should be: one that is no home for it any more, or else one of a node
     /// that has much. Nobody goes unless as many as there should be are in step: whoever is not there may be needed to know the last
-    /// writes until then.
+    /// writes until then. In two steps: first it does not count any more, then it goes. Between them the others get what was acknowledged
+    /// with its help: who does not have that is not in step, as the primary tells once the first step is in force.
     fn members_too_many(&self) -> Vec<Arrangement> {
         let mut loads: BTreeMap<NodeId, usize> = BTreeMap::new();
         let all = self.map.partitions.iter().flat_map(Place::copies);
@@ -150,13 +152,21 @@ impl World<'_> {
                 place.replicas.iter().filter(|_| has_too_many).max_by_key(load)
             };
             let goes = match gone {
-                Some(gone) if good >= self.wanted() => *gone,
-                Some(_) => return None,
-                None if good > self.wanted() => *surplus()?,
-                None => return None,
+                Some(gone) if good >= self.wanted() => Some(*gone),
+                None if good > self.wanted() => place.parting.or_else(|| surplus().copied()),
+                _ => None,
             };
-            *loads.entry(goes).or_default() -= 1;
-            let replicas = place.replicas.iter().copied().filter(|node| *node != goes).collect();
+            if let Some(goes) = goes {
+                *loads.entry(goes).or_default() -= 1;
+            }
+            if goes.is_none() || goes != place.parting {
+                let is_news = goes.is_some() || (gone.is_none() && place.parting.is_some());
+                return is_news.then(|| Arrangement {
+                    parting: goes,
+                    ..Self::arrangement(id, place, place.replicas.clone(), place.learners.clone())
+                });
+            }
+            let replicas = place.counted().collect();
             Some(Self::arrangement(id, place, replicas, place.learners.clone()))
         };
         self.places().filter_map(leave).collect()
@@ -235,8 +245,7 @@ fn surplus(most: usize, least: usize, fair: usize) -> usize {
 fn teach(map: &ClusterMap, id: PartitionId, to: NodeId) -> Option<Command> {
     let place = map.place(id)?;
     let learners = place.learners.iter().copied().chain([to]).collect();
-    let (if_epoch, replicas) = (place.epoch, place.replicas.clone());
-    Some(Command::Arrange(vec![Arrangement { partition: id, if_epoch, replicas, learners }]))
+    Some(Command::Arrange(vec![World::arrangement(id, place, place.replicas.clone(), learners)]))
 }
 
 #[cfg(test)]

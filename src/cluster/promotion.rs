@@ -40,9 +40,8 @@ impl Answer {
 /// How many members of a place must have answered; `copies` is how many there are to be.
 pub fn answers_needed(place: &Place, copies: u16) -> usize {
     fail::fail_point!("promotion-asks-one", |_| 1);
-    // What was acknowledged may be from before the last member came, by a majority of fewer.
-    let before = place.members().count().saturating_sub(1);
-    let majority = usize::from(copies).max(before) / 2 + 1;
+    // What was acknowledged may be from before the last members came, or from when there were to be fewer copies: by a majority of fewer.
+    let majority = place.members().count().min(usize::from(copies)) / 2 + 1;
     (place.members().count() + 1).saturating_sub(majority).max(1)
 }
 
@@ -95,7 +94,7 @@ mod tests {
     fn place(nodes: &[u8]) -> Place {
         let mut nodes = nodes.iter().map(|number| node(*number));
         let (primary, replicas) = (nodes.next(), nodes.collect());
-        Place { primary, incarnation: 1, epoch: Epoch(5), replicas, learners: vec![node(9)] }
+        Place { primary, incarnation: 1, epoch: Epoch(5), replicas, learners: vec![node(9)], parting: None }
     }
 
     fn answers(of: &[(u8, &[(u64, u64)])]) -> BTreeMap<NodeId, Answer> {

@@ -41,9 +41,9 @@ pub fn assignment(
         true => Part::Primary { epoch: Some(place.epoch) },
         false => follow(place).unwrap_or(Part::Elsewhere),
     };
-    let counted = |place: &Place| -> Counted { Some(place.replicas.iter().copied().map(&name).collect()) };
+    let counted = |place: &Place| -> Counted { Some(place.counted().map(&name).collect()) };
     // While there is a member too many, a majority is one of them all.
-    let members = map.partitions.iter().map(|place| place.members().count()).max().unwrap_or(0);
+    let members = map.partitions.iter().map(|place| 1 + place.counted().count()).max().unwrap_or(0);
     Assignment {
         parts: map.places().map(part).collect(),
         copies: map.copies.max(members as u16),

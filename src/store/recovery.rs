@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 /// The version of the data folder this program writes.
-const FORMAT: u32 = 5;
+const FORMAT: u32 = 6;
 /// How the line of `node.toml` begins that checks the others.
 const CHECK: &str = "check = ";
 /// Threads that apply the journal at most.
