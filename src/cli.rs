@@ -7,8 +7,8 @@
 use crate::config::file::split_words;
 use crate::config::load::Sources;
 use crate::tools::{export, import, lost};
-use std::ffi::OsString;
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -41,6 +41,13 @@ pub enum Inspection {
 /// Words that name other work than serving, when they stand first.
 const TOOLS: [&str; 8] = ["import", "export", "backup", "restore", "check", "repair", "doctor", "lost"];
 
+/// Names under which a server is started.
+const SERVERS: [&str; 3] = ["larder", "redis-server", "valkey-server"];
+
+const NO_SENTINEL: &str = "\
+larder: there is no Sentinel to start. Every node of a cluster answers SENTINEL on its own port (names: sentinel-master-name), and \
+replaces a dead primary by itself: take the sentinel services out, and name the nodes' ports where clients ask for sentinels.";
+
 const HELP: &str = "\
 Larder keeps your data and speaks the Redis protocol.
 
@@ -58,7 +65,7 @@ usage: larder [FILE] [-] [--DIRECTIVE VALUE...]...
   -h, --help
 
 The environment may hold directives too: LARDER_PORT=7000, LARDER_REQUIREPASS=...
-What comes later counts: FILE, standard input, environment, command line.
+What comes later counts: LARDER_DEFAULTS (lines, separated by semicolons), FILE, standard input, environment, command line.
 
 examples:
   larder
@@ -66,14 +73,20 @@ examples:
   echo 'maxmemory 1gb' | larder - --port 7000
 ";
 
-/// Reads the arguments (without the program's name) and the environment.
+/// Reads the arguments, the program's name first, and the environment.
 pub fn read(
     arguments: impl IntoIterator<Item = OsString>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Invocation {
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
+    let program = if arguments.is_empty() { OsString::new() } else { arguments.remove(0) };
+    let is_sentinel = |name: &OsStr| name == "redis-sentinel" || name == "valkey-sentinel";
+    let names = [Path::new(&program).file_name(), arguments.first().map(OsString::as_os_str)];
+    if names.into_iter().flatten().any(is_sentinel) || arguments.iter().any(|word| word == "--sentinel") {
+        return Invocation::Refuse(NO_SENTINEL.to_owned(), 1);
+    }
     // Images of Redis are started as `redis-server --flags`; so are compose files that only changed the image.
-    if arguments.first().is_some_and(|first| first == "redis-server" || first == "larder") {
+    if arguments.first().is_some_and(|first| SERVERS.iter().any(|name| first == name)) {
         arguments.remove(0);
     }
     if let Some(tool) =
@@ -216,10 +229,12 @@ fn sources(arguments: Vec<OsString>) -> Result<Sources, String> {
 mod tests {
     use super::*;
 
+    fn invoked(arguments: &[&str]) -> impl Iterator<Item = OsString> {
+        std::iter::once("larder").chain(arguments.iter().copied()).map(OsString::from)
+    }
+
     fn lines(arguments: &[&str]) -> Vec<String> {
-        let Invocation::Serve(sources) = read(arguments.iter().map(OsString::from), []) else {
-            panic!("it serves")
-        };
+        let Invocation::Serve(sources) = read(invoked(arguments), []) else { panic!("it serves") };
         let mut lines: Vec<String> =
             sources.file.iter().map(|file| format!("file {}", file.display())).collect();
         lines.extend(sources.reads_stdin.then(|| "stdin".to_owned()));
@@ -248,6 +263,7 @@ mod tests {
             (&["--list-max-listpack-size", "-2"], &["list-max-listpack-size|-2"]),
             (&["redis-server", "--port", "1"], &["port|1"]),
             (&["redis-server", "x.conf"], &["file x.conf"]),
+            (&["valkey-server", "--port", "1"], &["port|1"]),
         ] {
             assert_eq!(lines(arguments), expected, "{arguments:?}");
         }
@@ -255,7 +271,7 @@ mod tests {
 
     #[test]
     fn other_invocations() {
-        let of = |arguments: &[&str]| read(arguments.iter().map(OsString::from), []);
+        let of = |arguments: &[&str]| read(invoked(arguments), []);
         assert!(matches!(of(&["--help"]), Invocation::Print(text) if text.contains("usage")));
         assert!(matches!(of(&["-v"]), Invocation::Print(text) if text.starts_with("Larder server v=")));
         assert!(matches!(of(&["import"]), Invocation::Refuse(_, 2)));
@@ -273,13 +289,18 @@ mod tests {
             matches!(of(&["import", "--help"]), Invocation::Print(text) if text.contains("appendonlydir"))
         );
         assert!(matches!(of(&["-p", "1"]), Invocation::Refuse(_, 1)));
+        let sentinels: [&[&str]; 3] =
+            [&["redis-sentinel", "x.conf"], &["x.conf", "--sentinel"], &["valkey-sentinel"]];
+        sentinels
+            .iter()
+            .for_each(|words| assert!(matches!(of(words), Invocation::Refuse(_, 1)), "{words:?}"));
         assert!(matches!(of(&["--bind", "import"]), Invocation::Serve(_)));
     }
 
     #[test]
     fn the_environment_goes_along() {
         let environment = [(OsString::from("LARDER_PORT"), OsString::from("1"))];
-        let Invocation::Serve(sources) = read([], environment) else { panic!("it serves") };
+        let Invocation::Serve(sources) = read(invoked(&[]), environment) else { panic!("it serves") };
         assert_eq!(sources.environment, [("LARDER_PORT".to_owned(), "1".to_owned())]);
     }
 }

@@ -15,7 +15,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     larder::base::crash_point::arm();
-    let sources = match cli::read(std::env::args_os().skip(1), std::env::vars_os()) {
+    let sources = match cli::read(std::env::args_os(), std::env::vars_os()) {
         Invocation::Serve(sources) => sources,
         Invocation::Print(text) => {
             // Whoever closed our output does not want to read it.

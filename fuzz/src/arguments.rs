@@ -16,7 +16,7 @@ fn os(bytes: &[u8]) -> OsString {
 
 /// The parameters that the words give, if they give any.
 fn loaded(arguments: &[&[u8]], variables: &[(&[u8], &[u8])]) -> Option<Parameters> {
-    let arguments = arguments.iter().map(|argument| os(argument));
+    let arguments = std::iter::once(&b"larder"[..]).chain(arguments.iter().copied()).map(os);
     let variables = variables.iter().map(|(name, value)| (os(name), os(value)));
     let mut sources = match cli::read(arguments, variables) {
         Invocation::Serve(sources) => sources,

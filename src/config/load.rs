@@ -1,4 +1,4 @@
-//! The start: values from the file, then standard input, then `LARDER_*` variables, then the command line; the last one counts.
+//! The start: values from `LARDER_DEFAULTS`, which stand in place of built-in defaults, then from the file, then standard input, then `LARDER_*` variables, then the command line; the last one counts.
 
 use super::file::{self, Directive, Origin, SyntaxError};
 use super::kind::Kind;
@@ -47,14 +47,16 @@ impl std::error::Error for LoadError {}
 
 /// Prefix of environment variables.
 const PREFIX: &str = "LARDER_";
+/// The variable with what comes before everything else.
+const DEFAULTS: &str = "LARDER_DEFAULTS";
 
 impl Parameters {
     /// Reads all sources.
     pub fn load(sources: &Sources) -> Result<Loaded, LoadError> {
-        let mut directives = match &sources.file {
-            Some(path) => file::read_file(path).map_err(LoadError)?,
-            None => Vec::new(),
-        };
+        let mut directives = defaults(&sources.environment).map_err(LoadError)?;
+        if let Some(path) = &sources.file {
+            directives.extend(file::read_file(path).map_err(LoadError)?);
+        }
         if sources.reads_stdin {
             directives.extend(file::read_stream(std::io::stdin().lock()).map_err(LoadError)?);
         }
@@ -89,9 +91,26 @@ fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
+/// What an image has in place of built-in defaults: configuration lines, separated by semicolons.
+fn defaults(environment: &[(String, String)]) -> Result<Vec<Directive>, SyntaxError> {
+    let mut directives = Vec::new();
+    for (name, lines) in environment.iter().filter(|(name, _)| name == DEFAULTS) {
+        let origin = || Origin::Environment(name.clone());
+        for line in lines.split(';').filter(|line| !line.trim().is_empty()) {
+            let words = file::split_words(line.as_bytes()).ok_or_else(|| SyntaxError {
+                origin: origin(),
+                directive: line.to_owned(),
+                reason: "Unbalanced quotes in configuration line".into(),
+            })?;
+            directives.push(Directive { words, origin: origin() });
+        }
+    }
+    Ok(directives)
+}
+
 /// The directive in an environment variable; `None` if it is not ours.
 fn from_environment(name: &str, value: &str) -> Option<Directive> {
-    let rest = name.strip_prefix(PREFIX)?;
+    let rest = name.strip_prefix(PREFIX).filter(|_| name != DEFAULTS)?;
     if is_service_link(rest, value) {
         return None;
     }

@@ -416,3 +416,20 @@ fn who_is_followed_is_written_into_the_file() {
     assert_eq!(parameters.settings().replicaof, None);
     assert_eq!(parameters.rewritten(b"replicaof example.org 6380\nport 6379"), b"port 6379\n");
 }
+
+#[test]
+fn an_image_has_defaults_of_its_own() {
+    let loaded = |lines: &str, arguments: &[&[u8]]| {
+        let environment = vec![("LARDER_DEFAULTS".to_owned(), lines.to_owned())];
+        let arguments = vec![arguments.iter().map(|word| word.to_vec()).collect()];
+        let arguments = if arguments == [Vec::<Vec<u8>>::new()] { Vec::new() } else { arguments };
+        Parameters::load(&Sources { environment, arguments, ..Sources::default() })
+    };
+    let settings = |lines: &str, arguments: &[&[u8]]| {
+        loaded(lines, arguments).map(|loaded| loaded.parameters.snapshot()).expect("they are directives")
+    };
+    assert_eq!(settings("port 7000; timeout 5;", &[]).port, 7000);
+    assert_eq!(settings("port 7000", &[b"port", b"7001"]).port, 7001, "what comes later counts");
+    assert!(loaded("no-such-directive 1", &[]).is_err());
+    assert!(loaded("port \"1", &[]).is_err());
+}
