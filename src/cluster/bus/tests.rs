@@ -229,7 +229,13 @@ async fn what_breaks_in_the_middle_is_unknown_and_told() {
     let bus = Arc::new(bus(1, secret("s")));
     let mut broken = bus.broken();
     for (request, is_end) in [(&b"panic"[..], false), (b"long", false), (b"none", true)] {
-        assert!(is_unknown(&ask(&bus, 2, other.port, request).await));
+        // On a slow machine the connection may end while the panic is being written out; the next attempt is not at once.
+        let mut answer = ask(&bus, 2, other.port, request).await;
+        while is_not_sent(&answer) {
+            tokio::task::yield_now().await;
+            answer = ask(&bus, 2, other.port, request).await;
+        }
+        assert!(is_unknown(&answer), "{answer:?}");
         if is_end {
             let sign = timeout(PATIENCE, broken.recv()).await.expect("it is told");
             assert_eq!(sign, Ok(Broken { node: node(2), sign: Sign::Closed }));
