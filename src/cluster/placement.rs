@@ -436,6 +436,42 @@ mod tests {
     }
 
     #[test]
+    fn who_goes_does_not_count_before_it_goes() {
+        let mut map = map(3, 3, Shape::Together);
+        let mut all = picture(&map, &[]);
+        settle(&mut map, &all);
+        map.apply(Command::SetLeaving(node(2), true));
+        let step = |map: &mut ClusterMap, all: &Picture| match next(map, all) {
+            Some(Step::Decide(command)) => assert!(matches!(map.apply(command), Outcome::Done(_))),
+            step => panic!("{step:?}"),
+        };
+        step(&mut map, &all);
+        assert!(
+            map.partitions.iter().all(|place| place.parting == Some(node(2)) && place.replicas.len() == 2)
+        );
+        assert!(map.partitions.iter().all(|place| place.counted().eq([node(3)])));
+        // Who is left lacks something yet.
+        all.in_step.retain(|(follower, _)| *follower != node(3));
+        assert_eq!(next(&map, &all), None);
+        let all = picture(&map, &[]);
+        step(&mut map, &all);
+        assert!(map.partitions.iter().all(|place| place.parting.is_none() && place.replicas == [node(3)]));
+    }
+
+    #[test]
+    fn who_stays_after_all_counts_again() {
+        let mut map = map(3, 3, Shape::Together);
+        let all = picture(&map, &[]);
+        settle(&mut map, &all);
+        map.apply(Command::SetLeaving(node(2), true));
+        let Some(Step::Decide(command)) = next(&map, &all) else { panic!("it is to go") };
+        map.apply(command);
+        map.apply(Command::SetLeaving(node(2), false));
+        settle(&mut map, &all);
+        assert!(map.partitions.iter().all(|place| place.counted().count() == 2), "{map:?}");
+    }
+
+    #[test]
     fn who_leaves_gives_everything_away() {
         let mut map = map(3, 2, Shape::Together);
         let all = picture(&map, &[]);

@@ -92,3 +92,39 @@ pub fn is_followed(replication: &Replication) -> bool {
     let mut parts = (0..).map(PartitionId).zip(&parts);
     parts.all(|(id, part)| !part.is_primary() || replication.can_meet(id, WriteConcern::Majority))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::map::{Command, Member, Promotion, Reason, Shape};
+
+    fn promoted(map: &mut ClusterMap, to: NodeId, incarnation: u64) -> Epoch {
+        let (partition, position) = (PartitionId(0), Default::default());
+        let if_epoch = map.partitions[0].epoch;
+        let promotions = vec![Promotion { partition, if_epoch, to, incarnation, position }];
+        map.apply(Command::Promote { promotions, reason: Reason::Handover, at_ms: 0 });
+        map.partitions[0].epoch
+    }
+
+    #[test]
+    fn what_was_given_up_and_came_back_is_another_matter() {
+        let (me, other) = (NodeId([1; 20]), NodeId([2; 20]));
+        let mut map = ClusterMap::default();
+        let members = [me, other].map(|node| (node, Member::default())).to_vec();
+        map.apply(Command::Found { cluster: me, partitions: 1, copies: 2, shape: Shape::Together, members });
+        let part = |map: &ClusterMap, given_up: &GivenUp| {
+            assignment(map, (me, 7), given_up, |_| None, |node| node.to_string()).parts[0].clone()
+        };
+        let epoch = promoted(&mut map, me, 7);
+        let mut given_up = GivenUp::from([(PartitionId(0), epoch)]);
+        assert_eq!(part(&map, &given_up), Part::Elsewhere);
+        forget_given_up(&mut given_up, &map);
+        assert_eq!(given_up.len(), 1, "nobody else was promoted");
+        // Over a map that this process may never see.
+        promoted(&mut map, other, 1);
+        let again = promoted(&mut map, me, 7);
+        assert_eq!(part(&map, &given_up), Part::Primary { epoch: Some(again) });
+        forget_given_up(&mut given_up, &map);
+        assert!(given_up.is_empty());
+    }
+}

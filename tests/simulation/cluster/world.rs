@@ -537,6 +537,9 @@ impl World {
         if map.partitions.is_empty() {
             return Some("there is no cluster".to_owned());
         }
+        if !self.leaving().is_empty() {
+            return Some("somebody is to be forgotten".to_owned());
+        }
         (!quiet::is_quiet(&self.copies())).then(|| "copies differ".to_owned())
     }
 
